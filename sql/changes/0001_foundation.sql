@@ -1,0 +1,488 @@
+-- 0001: roles, schema, the application's tables (created or adopted) and the tables of the stored logic.
+-- Write-once: its sha256 stands in alembic/versions. One transaction; locks only what it alters.
+
+-- Who may do what. Roles belong to the cluster: made when missing, never dropped by us. What only a superuser
+-- may do is listed in one message before anything has changed.
+do $$
+declare
+    v_super boolean := (select rolsuper from pg_catalog.pg_roles where rolname = current_user);
+    v_missing text[];
+begin
+    if current_setting('server_version_num')::integer < 150000 then
+        raise exception using
+            errcode = 'AH030',
+            message = format('After Hours needs PostgreSQL 15 or later, this server is %s', current_setting('server_version')),
+            detail = 'Before 15, a NOTIFY sent inside a procedure goes out only when the whole CALL ends.',
+            hint = 'Install PostgreSQL 15 or later (Debian 12: apt-get install postgresql-15 postgresql-15-cron).';
+    end if;
+    if octet_length(current_database()) > 36 then
+        raise exception using
+            errcode = 'AH031',
+            message = format('the database name %s is longer than 36 bytes', current_database()),
+            detail = 'pg_cron cuts job names at 63 bytes, and ours end in @<database>.',
+            hint = 'Install into a database with a shorter name.';
+    end if;
+
+    with wanted (rolname, ddl) as (
+        values
+        ('after_hours_owner', 'create role after_hours_owner nologin;'),
+        ('after_hours_jobs', 'create role after_hours_jobs login; grant pg_monitor to after_hours_jobs;'),
+        ('after_hours_app', 'create role after_hours_app login;'),
+        ('after_hours_relay', 'create role after_hours_relay login;'),
+        ('after_hours_moderator', 'create role after_hours_moderator nologin;'),
+        ('after_hours_dba', 'create role after_hours_dba nologin;')
+    )
+    select array_agg(w.ddl)
+    into v_missing
+    from wanted as w
+    where not exists (select from pg_catalog.pg_roles as r where r.rolname = w.rolname);
+    if not v_super then
+        if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
+            v_missing := v_missing || 'create extension pg_cron;'::text;
+        elsif not has_schema_privilege('after_hours_jobs', 'cron', 'usage') then
+            v_missing := v_missing || 'grant usage on schema cron to after_hours_jobs;'::text;
+        end if;
+        if v_missing is null and not (
+            pg_has_role(current_user, 'after_hours_owner', 'member') and pg_has_role(current_user, 'after_hours_jobs', 'member')
+        ) then
+            v_missing := array[format('grant after_hours_owner, after_hours_jobs to %I;', current_user)];
+        end if;
+        if v_missing is not null then
+            raise exception using
+                errcode = 'AH032',
+                message = format('role %s may not do everything the installation needs; nothing has been changed', current_user),
+                detail = 'A superuser must first run, in this database: ' || array_to_string(v_missing, ' '),
+                hint = 'Run the statements in DETAIL as a superuser, then repeat.';
+        end if;
+    end if;
+    if v_missing is not null then
+        execute array_to_string(v_missing, ' ');
+        raise notice 'roles created: %', array_to_string(v_missing, ' ');
+    end if;
+end
+$$;
+
+-- The clock of a run is its own: a statement_timeout would count a whole announce_loop.
+alter role after_hours_jobs set statement_timeout = 0;
+alter role after_hours_jobs set idle_in_transaction_session_timeout = 0;
+alter role after_hours_jobs set default_transaction_isolation = 'read committed';
+
+-- pg_cron must be loaded, and must run in this database: jobs are found by the database they are in.
+do $$
+begin
+    if current_setting('shared_preload_libraries') !~ '\mpg_cron\M' then
+        raise exception using
+            errcode = 'AH033',
+            message = 'pg_cron is not loaded by this server',
+            hint = 'Put pg_cron into shared_preload_libraries in postgresql.conf, set cron.database_name, restart the server.';
+    elsif current_setting('cron.database_name') <> current_database() then
+        raise exception using
+            errcode = 'AH034',
+            message = format('pg_cron runs in database %s, this is %s', current_setting('cron.database_name'), current_database()),
+            hint = format('Install into %s, or set cron.database_name = ''%s'' and restart the server.',
+                current_setting('cron.database_name'), current_database());
+    end if;
+    create extension if not exists pg_cron;
+end
+$$;
+
+-- The application's tables: created where missing; where they exist, checked first, then completed.
+do $$
+declare
+    v_wrong text;
+begin
+    with wanted (tab, col, typ) as (
+        values
+        ('after_hours_sessions', 'id', 'uuid'), ('after_hours_sessions', 'user_id', 'uuid'),
+        ('after_hours_sessions', 'started_at', 'timestamp with time zone'),
+        ('after_hours_sessions', 'expires_at', 'timestamp with time zone'),
+        ('after_hours_sessions', 'ended_at', 'timestamp with time zone'), ('after_hours_sessions', 'end_reason', 'text'),
+        ('after_hours_sessions', 'warned_for', 'timestamp with time zone'),
+        ('after_hours_sessions', 'expired_for', 'timestamp with time zone'),
+        ('after_hours_matches', 'id', 'uuid'), ('after_hours_matches', 'user_a', 'uuid'),
+        ('after_hours_matches', 'user_b', 'uuid'), ('after_hours_matches', 'created_at', 'timestamp with time zone'),
+        ('after_hours_matches', 'expires_at', 'timestamp with time zone'),
+        ('after_hours_matches', 'converted_to_match_id', 'uuid'),
+        ('after_hours_messages', 'match_id', 'uuid'), ('after_hours_messages', 'id', 'bigint'),
+        ('after_hours_messages', 'sender_id', 'uuid'), ('after_hours_messages', 'body', 'text'),
+        ('after_hours_messages', 'created_at', 'timestamp with time zone')
+    ),
+
+    found as (
+        select w.tab, w.col, w.typ, format_type(a.atttypid, null) as has,
+            w.col in ('ended_at', 'end_reason', 'warned_for', 'expired_for') as is_added
+        from wanted as w
+        left join pg_catalog.pg_attribute as a
+            on a.attrelid = to_regclass('public.' || w.tab) and a.attname = w.col and not a.attisdropped
+        where to_regclass('public.' || w.tab) is not null
+    )
+
+    select string_agg(format('public.%s.%s is %s, must be %s', tab, col, coalesce(has, 'missing'), typ), '; ')
+    into v_wrong
+    from found
+    where has is distinct from typ and not (has is null and is_added) and not (typ = 'text' and has like 'character varying%');
+    if v_wrong is null and to_regclass('public.after_hours_messages') is not null and not exists (
+        select
+        from pg_catalog.pg_index as i
+        join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where i.indrelid = to_regclass('public.after_hours_messages') and a.attname = 'match_id'
+            and i.indisvalid and i.indpred is null
+    ) then
+        v_wrong := 'public.after_hours_messages has no index led by match_id';
+    end if;
+    if v_wrong is not null then
+        raise exception using
+            errcode = 'AH035',
+            message = 'the application''s tables have a shape that can''t be used; nothing has been changed',
+            detail = v_wrong,
+            hint = 'Change the columns or add the index named in DETAIL (CREATE INDEX CONCURRENTLY), then repeat.';
+    end if;
+end
+$$;
+
+create table if not exists public.after_hours_sessions (
+    id uuid primary key default gen_random_uuid(),
+    user_id uuid not null,
+    started_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    ended_at timestamptz,
+    end_reason text,
+    warned_for timestamptz,
+    expired_for timestamptz
+)
+with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+
+create table if not exists public.after_hours_matches (
+    id uuid primary key default gen_random_uuid(),
+    user_a uuid not null,
+    user_b uuid not null,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    converted_to_match_id uuid
+)
+with (autovacuum_vacuum_scale_factor = 0.02);
+
+create table if not exists public.after_hours_messages (
+    match_id uuid not null,
+    id bigint generated always as identity,
+    sender_id uuid not null,
+    body text not null,
+    created_at timestamptz not null default now(),
+    primary key (match_id, id)
+)
+with (autovacuum_vacuum_scale_factor = 0.02);
+
+do $$
+declare
+    v_column text;
+begin
+    foreach v_column in array array['ended_at timestamptz', 'end_reason text', 'warned_for timestamptz', 'expired_for timestamptz']
+    loop
+        if not exists (
+            select
+            from pg_catalog.pg_attribute
+            where attrelid = 'public.after_hours_sessions'::regclass and attname = split_part(v_column, ' ', 1) and not attisdropped
+        ) then
+            execute 'alter table public.after_hours_sessions add column ' || v_column;
+            raise notice 'adopted public.after_hours_sessions: added column %', v_column;
+        end if;
+    end loop;
+    if not exists (
+        select
+        from pg_catalog.pg_constraint
+        where conrelid = 'public.after_hours_messages'::regclass and contype = 'f'
+            and confrelid = 'public.after_hours_matches'::regclass
+    ) then
+        -- NOT VALID costs no scan; 0003 validates. Without cascade: a late message must stop a delete, not vanish in it.
+        alter table public.after_hours_messages add constraint after_hours_messages_match_id_fkey
+        foreign key (match_id) references public.after_hours_matches (id) not valid;
+    end if;
+end
+$$;
+
+create schema after_hours authorization after_hours_owner;
+comment on schema after_hours is
+'After Hours: stored logic for ephemeral chat sessions. Start with: select * from after_hours.health; or select after_hours.help();';
+
+-- Policy -------------------------------------------------------------------------------------------------------
+create table after_hours.settings (
+    singleton boolean primary key default true check (singleton),
+    retention interval not null default '30 days' check (retention >= interval '1 day'),
+    warning_lead interval not null default '2 minutes' check (warning_lead between interval '1 second' and interval '1 hour'),
+    session_length interval not null default '1 hour' check (session_length between interval '1 second' and interval '1 day'),
+    announce_since timestamptz not null default now(),
+    announce_mode text not null default 'auto' check (announce_mode in ('auto', 'loop', 'tick')),
+    announce_batch integer not null default 5000 check (announce_batch between 1 and 50000),
+    notify_payload text not null default 'full' check (notify_payload in ('full', 'wake')),
+    rescue boolean not null default true,
+    receipts boolean not null default true,
+    event_retention interval not null default '3 days' check (event_retention >= interval '1 hour'),
+    receipt_retention interval not null default '7 days' check (receipt_retention >= interval '1 hour'),
+    tombstone_retention interval not null default '1 year' check (tombstone_retention >= interval '1 day'),
+    purge_batch_max integer not null default 2000 check (purge_batch_max between 1 and 10000),
+    purge_batch_target interval not null default '40 milliseconds'
+    check (purge_batch_target between interval '5 milliseconds' and interval '5 seconds'),
+    purge_max_nap interval not null default '1 second' check (purge_max_nap between interval '0' and interval '1 minute'),
+    brake_factor numeric not null default 5 check (brake_factor >= 1),
+    brake_days integer not null default 5 check (brake_days >= 1),
+    brake_floor_matches bigint not null default 1000 check (brake_floor_matches >= 0),
+    brake_floor_messages bigint not null default 100000 check (brake_floor_messages >= 0)
+);
+insert into after_hours.settings default values;
+
+create table after_hours.settings_log (
+    changed_at timestamptz not null default clock_timestamp(),
+    changed_by text not null,
+    setting text not null,
+    old_value text,
+    new_value text
+);
+
+create table after_hours.pauses (
+    job text primary key check (job in ('announce', 'purge', 'housekeeping')),
+    until timestamptz not null,
+    reason text not null check (reason <> ''),
+    paused_by text not null,
+    paused_at timestamptz not null default clock_timestamp()
+);
+
+create table after_hours.job_plan (
+    job text primary key,
+    schedule text not null,
+    command text not null,
+    purpose text not null
+);
+
+-- Announcing ---------------------------------------------------------------------------------------------------
+create table after_hours.epochs (
+    ordinal integer generated always as identity primary key,
+    name text not null unique check (name ~ '^[0-9a-f]{8}$'),
+    last_id bigint not null,
+    system_identifier bigint not null,
+    server_started_at timestamptz not null,
+    opened_at timestamptz not null default clock_timestamp()
+);
+
+create unlogged table after_hours.epoch_marker (
+    name text primary key
+);
+
+with opened as (
+    insert into after_hours.epochs (name, last_id, system_identifier, server_started_at)
+    select substr(md5(gen_random_uuid()::text), 1, 8), 0, c.system_identifier, pg_postmaster_start_time()
+    from pg_control_system() as c
+    returning name
+)
+
+insert into after_hours.epoch_marker (name)
+select name from opened;
+
+create table after_hours.emitter (
+    singleton boolean primary key default true check (singleton),
+    heartbeat_at timestamptz,
+    heartbeat_by text,
+    probe_at timestamptz
+);
+insert into after_hours.emitter default values;
+
+create table after_hours.event_floor (
+    singleton boolean primary key default true check (singleton),
+    id bigint not null default 0
+);
+insert into after_hours.event_floor default values;
+
+create table after_hours.events (
+    id bigint generated always as identity primary key,
+    uid uuid not null,
+    epoch text not null,
+    type text not null check (type in ('after_hours:session_expiring', 'after_hours:session_expired')),
+    session_id uuid not null,
+    user_id uuid not null,
+    deadline timestamptz not null,
+    due_at timestamptz not null,
+    emitted_at timestamptz not null,
+    body text not null,
+    unique (type, session_id, deadline)
+);
+create index events_user_id_id_idx on after_hours.events (user_id, id);
+
+create table after_hours.set_aside (
+    session_id uuid not null,
+    type text not null,
+    deadline timestamptz not null,
+    sqlstate text not null,
+    message text not null,
+    attempts integer not null default 1,
+    first_at timestamptz not null default clock_timestamp(),
+    retry_at timestamptz not null,
+    primary key (session_id, type)
+);
+
+-- Moderation ---------------------------------------------------------------------------------------------------
+create table after_hours.holds (
+    id bigint generated always as identity primary key,
+    match_id uuid references public.after_hours_matches (id),
+    user_id uuid,
+    kind text not null check (kind in ('report', 'legal', 'appeal', 'manual')),
+    reason text not null check (reason <> ''),
+    keep_until timestamptz,
+    placed_by text not null,
+    placed_at timestamptz not null default clock_timestamp(),
+    check (num_nonnulls(match_id, user_id) = 1)
+);
+create index holds_match_id_idx on after_hours.holds (match_id) where match_id is not null;
+create index holds_user_id_idx on after_hours.holds (user_id) where user_id is not null;
+
+create table after_hours.hold_log (
+    id bigint primary key,
+    match_id uuid,
+    user_id uuid,
+    kind text not null,
+    reason text not null,
+    keep_until timestamptz,
+    placed_by text not null,
+    placed_at timestamptz not null,
+    released_by text not null,
+    released_at timestamptz not null default clock_timestamp(),
+    release_reason text not null
+);
+create index hold_log_match_id_idx on after_hours.hold_log (match_id) where match_id is not null;
+
+create table after_hours.user_blocks (
+    user_id uuid primary key,
+    until timestamptz,
+    tokens_not_before timestamptz,
+    reason text not null check (reason <> ''),
+    changed_by text not null,
+    changed_at timestamptz not null default clock_timestamp()
+);
+create index user_blocks_changed_at_idx on after_hours.user_blocks (changed_at);
+
+-- Purging ------------------------------------------------------------------------------------------------------
+create table after_hours.purge_runs (
+    id bigint generated always as identity primary key,
+    trigger text not null check (trigger in ('schedule', 'catch_up', 'manual')),
+    slot timestamptz,
+    status text not null check (status in ('running', 'succeeded', 'partial', 'braked', 'paused', 'abandoned', 'failed')),
+    started_at timestamptz not null default clock_timestamp(),
+    lease_until timestamptz not null,
+    finished_at timestamptz,
+    run_by text not null,
+    client text,
+    backend_pid integer not null,
+    retention interval not null,
+    cutoff timestamptz not null,
+    match_id uuid,
+    override_reason text,
+    cursor_expires_at timestamptz not null default '-infinity',
+    cursor_match_id uuid not null default '00000000-0000-0000-0000-000000000000',
+    batch_size integer not null,
+    batches integer not null default 0,
+    matches bigint not null default 0,
+    messages bigint not null default 0,
+    skipped bigint not null default 0,
+    failed bigint not null default 0,
+    longest_batch interval,
+    system_identifier bigint not null,
+    database_name name not null,
+    detail text
+);
+create unique index purge_runs_one_running_idx on after_hours.purge_runs (status) where status = 'running';
+create unique index purge_runs_one_success_per_slot_idx on after_hours.purge_runs (slot) where status = 'succeeded';
+
+create table after_hours.purge_batches (
+    seq bigint primary key,
+    run_id bigint not null references after_hours.purge_runs (id),
+    batch integer not null,
+    matches integer not null,
+    messages bigint not null,
+    committed_at timestamptz not null,
+    prev_hash bytea not null check (octet_length(prev_hash) = 32),
+    hash bytea not null check (octet_length(hash) = 32)
+);
+
+create table after_hours.purged_matches (
+    match_id uuid primary key,
+    seq bigint not null references after_hours.purge_batches (seq),
+    expired_at timestamptz not null,
+    messages bigint not null
+);
+create index purged_matches_seq_idx on after_hours.purged_matches (seq);
+
+create table after_hours.evidence_chain (
+    singleton boolean primary key default true check (singleton),
+    anchor_seq bigint not null default 0,
+    anchor_hash bytea not null default decode(repeat('00', 32), 'hex'),
+    head_seq bigint not null default 0,
+    head_hash bytea not null default decode(repeat('00', 32), 'hex')
+);
+insert into after_hours.evidence_chain default values;
+
+create table after_hours.purge_failures (
+    match_id uuid primary key,
+    sqlstate text not null,
+    message text not null,
+    attempts integer not null default 1,
+    first_at timestamptz not null default clock_timestamp(),
+    last_at timestamptz not null default clock_timestamp(),
+    run_id bigint not null
+);
+
+create table after_hours.brake_releases (
+    released_at timestamptz not null default clock_timestamp(),
+    released_by text not null,
+    reason text not null check (reason <> ''),
+    system_identifier bigint not null,
+    database_name name not null
+);
+
+-- Delivery -----------------------------------------------------------------------------------------------------
+create table after_hours.relays (
+    node text primary key,
+    state text not null,
+    mode text,
+    sockets integer not null default 0,
+    canary interval,
+    started_at timestamptz not null,
+    seen_at timestamptz not null
+);
+
+create table after_hours.receipts (
+    uid uuid not null,
+    node text not null,
+    epoch text not null,
+    event_id bigint not null,
+    type text not null,
+    session_id uuid not null,
+    user_id uuid not null,
+    due_at timestamptz not null,
+    emitted_at timestamptz not null,
+    first_write timestamptz not null,
+    first_ack timestamptz,
+    primary key (uid, node)
+);
+create index receipts_user_id_idx on after_hours.receipts (user_id, emitted_at);
+create index receipts_emitted_at_idx on after_hours.receipts (emitted_at);
+
+create table after_hours.sql_ledger (
+    id bigint generated always as identity primary key,
+    revision text not null,
+    tree_hash text not null,
+    sql_text text not null,
+    applied_by text not null default session_user,
+    applied_at timestamptz not null default clock_timestamp()
+);
+
+do $$
+declare
+    v_table regclass;
+begin
+    for v_table in
+        select c.oid::regclass
+        from pg_catalog.pg_class as c
+        where c.relnamespace = 'after_hours'::regnamespace and c.relkind = 'r'
+    loop
+        execute format('alter table %s owner to after_hours_owner', v_table);
+    end loop;
+end
+$$;

@@ -1,0 +1,16 @@
+create or replace function after_hours.iso_utc(p_instant timestamptz)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: one instant as the protocol writes it: ISO 8601, UTC, milliseconds, "Z".
+    -- Returns: e.g. 2026-11-24T03:00:00.000Z; null for null. Milliseconds are cut, not rounded.
+    -- Locks:   none.   Called by: everything that builds JSON.
+    select to_char(date_trunc('milliseconds', p_instant at time zone 'UTC'), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+$$;
+comment on function after_hours.iso_utc(timestamptz) is
+'An instant as ISO 8601 in UTC with milliseconds, whatever the session''s TimeZone. Source: DESIGN 5, "routines that format instants pin UTC".';
+alter function after_hours.iso_utc(timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.iso_utc(timestamptz) from public;
