@@ -9,24 +9,63 @@ set local client_min_messages = warning;
 
 -- what everything else uses
 \ir functions/iso_utc.sql
-\ir functions/session_deadline.sql
 \ir functions/is_paused.sql
 \ir functions/log_settings.sql
 
 -- announcing: row -> event -> NOTIFY
-\ir functions/current_epoch.sql
 \ir functions/open_epoch.sql
-\ir functions/find_due.sql
 \ir functions/next_due.sql
 \ir functions/emit_events.sql
 \ir functions/announce_due.sql
 \ir functions/announce_pass.sql
+\ir functions/announce_mode.sql
 \ir procedures/announce_loop.sql
 
 -- the application
+\ir functions/session_length.sql
 \ir functions/start_session.sql
 \ir functions/extend_session.sql
 \ir functions/end_session.sql
 \ir functions/purged_at.sql
 \ir functions/save_match.sql
 \ir views/visible_messages.sql
+
+-- jobs: what pg_cron runs, and the DBA's hand on it
+\ir functions/pause_job.sql
+\ir functions/resume_job.sql
+\ir functions/trim_events.sql
+\ir functions/trim_logs.sql
+\ir functions/trim_job_runs.sql
+\ir procedures/housekeeping.sql
+\ir functions/install_jobs.sql
+\ir functions/uninstall_jobs.sql
+\ir jobs/announce.sql
+\ir jobs/announce_spare.sql
+\ir jobs/announce_boot.sql
+\ir jobs/purge.sql
+\ir jobs/purge_catch_up.sql
+\ir jobs/housekeeping.sql
+\ir jobs/schedule.sql
+
+-- the relay's surface
+\ir functions/log_position.sql
+\ir functions/cursor_id.sql
+\ir functions/sessions_json.sql
+\ir functions/blocked_ms.sql
+\ir functions/relay_attach.sql
+\ir functions/relay_events.sql
+\ir functions/relay_probe.sql
+\ir functions/relay_beat.sql
+\ir functions/relay_receipts.sql
+\ir functions/relay_rescue.sql
+\ir functions/relay_status.sql
+
+-- blocks
+\ir functions/block_user.sql
+\ir functions/unblock_user.sql
+\ir functions/disconnect_user.sql
+
+-- what was applied
+\ir views/current_sql_objects.sql
+\ir views/sql_drift.sql
+\ir seal.sql

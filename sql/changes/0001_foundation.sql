@@ -140,6 +140,12 @@ begin
 end
 $$;
 
+-- What we made is marked in the catalog: downgrade base takes back that much and no more.
+create temporary table after_hours_found on commit drop as
+select w.tab
+from (values ('after_hours_sessions'), ('after_hours_matches'), ('after_hours_messages')) as w (tab)
+where to_regclass('public.' || w.tab) is not null;
+
 create table if not exists public.after_hours_sessions (
     id uuid primary key default gen_random_uuid(),
     user_id uuid not null,
@@ -174,8 +180,16 @@ with (autovacuum_vacuum_scale_factor = 0.02);
 
 do $$
 declare
+    v_table text;
     v_column text;
 begin
+    for v_table in
+        select w.tab
+        from (values ('after_hours_sessions'), ('after_hours_matches'), ('after_hours_messages')) as w (tab)
+        where not exists (select from after_hours_found as f where f.tab = w.tab)
+    loop
+        execute format('comment on table public.%I is %L', v_table, 'After Hours created this table.');
+    end loop;
     foreach v_column in array array['ended_at timestamptz', 'end_reason text', 'warned_for timestamptz', 'expired_for timestamptz']
     loop
         if not exists (
@@ -184,6 +198,8 @@ begin
             where attrelid = 'public.after_hours_sessions'::regclass and attname = split_part(v_column, ' ', 1) and not attisdropped
         ) then
             execute 'alter table public.after_hours_sessions add column ' || v_column;
+            execute format('comment on column public.after_hours_sessions.%I is %L',
+                split_part(v_column, ' ', 1), 'After Hours added this column.');
             raise notice 'adopted public.after_hours_sessions: added column %', v_column;
         end if;
     end loop;
@@ -463,6 +479,13 @@ create table after_hours.receipts (
 );
 create index receipts_user_id_idx on after_hours.receipts (user_id, emitted_at);
 create index receipts_emitted_at_idx on after_hours.receipts (emitted_at);
+
+create table after_hours.sql_objects (
+    kind text not null,
+    identity text not null,
+    definition_hash text not null,
+    primary key (kind, identity)
+);
 
 create table after_hours.sql_ledger (
     id bigint generated always as identity primary key,

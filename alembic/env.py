@@ -1,0 +1,116 @@
+"""Applies sql/: the revisions first, then all of install.sql in one transaction. Holds no SQL of its own but the ledger's.
+
+Targets are head, one step back (-1) and base; anything else would leave routines and tables of different ages.
+The connection comes from AFTER_HOURS_DSN (libpq keywords or URL), else from libpq's own PG… variables.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import psycopg
+from alembic import context
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import create_engine, pool
+
+sys.path.insert(0, os.path.dirname(__file__))
+from apply import install_text, stored_text, tree_hash
+
+INSERT_LEDGER = "insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values (%s, %s, %s)"
+
+
+def command() -> tuple[str, str]:
+    """Name and target of the alembic command that runs this file, e.g. ("upgrade", "head")."""
+    options = context.config.cmd_opts
+    if options is None or not getattr(options, "cmd", None):
+        return "", ""
+    return options.cmd[0].__name__, str(getattr(options, "revision", ""))
+
+
+def refuse_other_targets(name: str, target: str) -> None:
+    """Only head, -1 and base lead to a schema whose routines are known. Raises CommandError for anything else."""
+    allowed = {"upgrade": {"head", "heads"}, "downgrade": {"-1", "base"}}.get(name)
+    if allowed is not None and target not in allowed:
+        raise CommandError(
+            f"alembic {name} {target}: refused, as routines and tables would be of different ages. "
+            "Use: upgrade head, downgrade -1 or downgrade base."
+        )
+
+
+def log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:
+    """The server's notices say what was adopted or skipped: they belong on the screen."""
+    if diagnostic.severity_nonlocalized != "DEBUG":
+        print(f"{diagnostic.severity}: {diagnostic.message_primary}", file=sys.stderr)
+
+
+def connect() -> psycopg.Connection[Any]:
+    connection = psycopg.connect(os.environ.get("AFTER_HOURS_DSN", ""), application_name="alembic")
+    connection.add_notice_handler(log_notice)
+    return connection
+
+
+def install(connection: psycopg.Connection[Any], revision: str, sql_text: str) -> None:
+    """Run the routines' text and write its ledger row, all or nothing. A lock not had in 5 s fails it: repeat."""
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(sql_text.encode())
+        cursor.execute(INSERT_LEDGER, (revision, tree_hash(sql_text), sql_text))
+
+
+def text_after_downgrade(connection: psycopg.Connection[Any], script: ScriptDirectory, left: str, now: str) -> str | None:
+    """The routines for one step back: as stored when the database last was there, else as they are, if the revision
+    left behind says that they run there as well. Raises CommandError where neither holds."""
+    text = stored_text(connection, now)
+    if text is not None:
+        return text
+    if getattr(script.get_revision(left).module, "routines_run_one_step_back", False):
+        return None
+    raise CommandError(
+        f"no routines of revision {now} are stored: this database was installed at {left} directly. "
+        "Check out the sources of that revision and run alembic upgrade head there after restoring a backup."
+    )
+
+
+def run_offline(name: str, target: str) -> None:
+    context.configure(dialect_name="postgresql", transaction_per_migration=True)
+    context.run_migrations()
+    if name == "upgrade":
+        text = install_text()
+        head = ScriptDirectory.from_config(context.config).get_current_head()
+        print(f"BEGIN;\n\n{text}\n")
+        print(
+            "insert into after_hours.sql_ledger (revision, tree_hash, sql_text)\n"
+            f"values ('{head}', '{tree_hash(text)}', $ledger${text}$ledger$);\n\nCOMMIT;\n"
+        )
+    elif name == "downgrade" and not target.endswith("base"):
+        print("-- The routines of one step back are stored in the database: after_hours.sql_ledger.sql_text.")
+
+
+def run_online(name: str, target: str) -> None:
+    script = ScriptDirectory.from_config(context.config)
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        context.configure(connection=connection, transaction_per_migration=True)
+        before = context.get_context().get_current_revision()
+        connection.rollback()
+        context.run_migrations()
+        after = context.get_context().get_current_revision()
+        connection.rollback()
+    if name == "upgrade" and after is not None:
+        with connect() as raw:
+            install(raw, after, install_text())
+    elif name == "downgrade" and target == "-1" and before and after:
+        with connect() as raw:
+            text = text_after_downgrade(raw, script, before, after)
+            if text is not None:
+                install(raw, after, text)
+
+
+name, target = command()
+if context.is_offline_mode():
+    run_offline(name, target)
+else:
+    refuse_other_targets(name, target)
+    run_online(name, target)

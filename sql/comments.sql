@@ -1,0 +1,1 @@
+-- What each table is for; read it with \d+ after_hours.*

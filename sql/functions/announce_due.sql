@@ -1,0 +1,143 @@
+create or replace function after_hours.announce_due(
+    p_limit integer default null,
+    out expired integer, out expiring integer, out skipped integer, out has_more boolean, out next_due timestamptz
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set lock_timeout = '5s'
+as $$
+declare
+    v_now timestamptz;
+    v_lead interval;
+    v_since timestamptz;
+    v_limit integer;
+    v_epoch text;
+    v_is_quiet boolean;
+    v_ended_due integer;
+    v_warning_due integer;
+    v_ids uuid[];
+begin
+    -- Purpose: announce everything that is due at this instant: ends first, then warnings; up to p_limit of each.
+    -- Returns: events written of each type, due sessions skipped because somebody else holds their row lock,
+    --          whether more is due, and the next due instant.
+    -- Locks:   after_hours.emitter EXCLUSIVE until the caller commits; the due sessions FOR NO KEY UPDATE.
+    -- Called by: announce_pass, relay_rescue, hands.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception using
+            errcode = 'AH041',
+            message = 'announcing needs READ COMMITTED: what is emitted is read after the wait for the lock',
+            hint = 'set session characteristics as transaction isolation level read committed;';
+    end if;
+    begin
+        lock table after_hours.emitter in exclusive mode;
+    exception when lock_not_available then
+        raise exception using
+            errcode = 'AH042',
+            message = 'another session has been announcing for longer than 5 seconds',
+            hint = 'See who: select * from after_hours.health where not ok; then repeat.';
+    end;
+
+    select s.warning_lead, s.announce_since, coalesce(p_limit, s.announce_batch)
+    into v_lead, v_since, v_limit
+    from after_hours.settings as s;
+    v_now := clock_timestamp();
+
+    -- How much is due, looked at without locks: in the usual case nothing, and then nothing more is done.
+    select count(*)
+    into v_ended_due
+    from (
+        select
+        from public.after_hours_sessions as s
+        where s.expired_for is distinct from least(s.ended_at, s.expires_at)
+            and least(s.ended_at, s.expires_at) > v_since
+            and least(s.ended_at, s.expires_at) <= v_now
+            and not exists (
+                select from after_hours.set_aside as a
+                where a.session_id = s.id and a.type = 'after_hours:session_expired' and a.retry_at > v_now
+            )
+        limit v_limit + 1
+    ) as d;
+    select count(*)
+    into v_warning_due
+    from (
+        select
+        from public.after_hours_sessions as s
+        where s.ended_at is null and s.warned_for is distinct from s.expires_at
+            and s.expires_at > greatest(v_now, v_since)
+            and s.expires_at <= v_now + v_lead
+            and s.started_at <= v_now
+            and not exists (
+                select from after_hours.set_aside as a
+                where a.session_id = s.id and a.type = 'after_hours:session_expiring' and a.retry_at > v_now
+            )
+        limit v_limit + 1
+    ) as d;
+
+    expired := 0;
+    expiring := 0;
+    skipped := 0;
+    has_more := greatest(v_ended_due, v_warning_due) > v_limit;
+    if v_ended_due + v_warning_due > 0 then
+        v_epoch := after_hours.open_epoch();
+        -- An event that can't be notified is still an event; a full queue would make the whole COMMIT fail.
+        v_is_quiet := pg_notification_queue_usage() > 0.5;
+        -- SET on a function is undone before the caller's COMMIT; this isn't. An event once seen must survive a crash.
+        if current_setting('synchronous_commit') = 'off' then
+            perform set_config('synchronous_commit', 'on', true);
+        end if;
+    end if;
+
+    if v_ended_due > 0 then
+        select coalesce(array_agg(d.id), '{}')
+        into v_ids
+        from (
+            select s.id
+            from public.after_hours_sessions as s
+            where s.expired_for is distinct from least(s.ended_at, s.expires_at)
+                and least(s.ended_at, s.expires_at) > v_since
+                and least(s.ended_at, s.expires_at) <= v_now
+                and not exists (
+                    select from after_hours.set_aside as a
+                    where a.session_id = s.id and a.type = 'after_hours:session_expired' and a.retry_at > v_now
+                )
+            order by least(s.ended_at, s.expires_at)
+            limit v_limit
+            for no key update of s skip locked
+        ) as d;
+        skipped := skipped + greatest(0, least(v_ended_due, v_limit) - cardinality(v_ids));
+        expired := after_hours.emit_events('after_hours:session_expired', v_ids, v_now, v_epoch, v_is_quiet);
+    end if;
+
+    if v_warning_due > 0 then
+        select coalesce(array_agg(d.id), '{}')
+        into v_ids
+        from (
+            select s.id
+            from public.after_hours_sessions as s
+            where s.ended_at is null and s.warned_for is distinct from s.expires_at
+                and s.expires_at > greatest(v_now, v_since)
+                and s.expires_at <= v_now + v_lead
+                and s.started_at <= v_now
+                and not exists (
+                    select from after_hours.set_aside as a
+                    where a.session_id = s.id and a.type = 'after_hours:session_expiring' and a.retry_at > v_now
+                )
+            order by s.expires_at
+            limit v_limit
+            for no key update of s skip locked
+        ) as d;
+        skipped := skipped + greatest(0, least(v_warning_due, v_limit) - cardinality(v_ids));
+        expiring := after_hours.emit_events('after_hours:session_expiring', v_ids, v_now, v_epoch, v_is_quiet);
+    end if;
+
+    next_due := after_hours.next_due(v_now);
+end
+$$;
+comment on function after_hours.announce_due(integer) is
+'Announces what is due now: writes events and NOTIFYs them, ends first. Returns counts, rows skipped because locked, whether more is due, and the next due instant. Waits up to 5 s for a running pass (AH042).';
+alter function after_hours.announce_due(integer) owner to after_hours_owner;
+revoke all on function after_hours.announce_due(integer) from public;
+grant execute on function after_hours.announce_due(integer) to after_hours_jobs, after_hours_dba;

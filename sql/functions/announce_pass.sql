@@ -1,0 +1,52 @@
+create or replace function after_hours.announce_pass(
+    p_until timestamptz, p_wait interval default '0', out is_over boolean, out emitted integer, out skipped integer
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '900ms'
+as $$
+declare
+    v_now timestamptz;
+    v_sleep interval;
+    v_done record;
+begin
+    -- Purpose: one pass of the loop: get the lock, sleep to the next due instant (at most 1 s, at least p_wait, not
+    --          past p_until), announce. The caller commits: then the events are out and the lock is free.
+    -- Returns: whether the run is over (paused, or p_until reached), events written, due sessions skipped.
+    -- Locks:   after_hours.emitter EXCLUSIVE until the caller's commit; not had in 900 ms: returns with nothing done.
+    -- Called by: announce_loop.
+    emitted := 0;
+    skipped := 0;
+    is_over := after_hours.is_paused('announce') or clock_timestamp() >= p_until;
+    if is_over then
+        return;
+    end if;
+    begin
+        lock table after_hours.emitter in exclusive mode;
+    exception when lock_not_available then
+        return;
+    end;
+
+    v_now := clock_timestamp();
+    v_sleep := greatest(least(after_hours.next_due(v_now), v_now + interval '1 second', p_until) - v_now, p_wait);
+    if v_sleep > interval '0' then
+        perform pg_sleep(extract(epoch from v_sleep));
+    end if;
+
+    select d.* into v_done from after_hours.announce_due() as d;
+    emitted := v_done.expired + v_done.expiring;
+    skipped := v_done.skipped;
+
+    -- one transaction id every 15 s is all that an idle loop costs
+    update after_hours.emitter as e
+    set heartbeat_at = clock_timestamp(), heartbeat_by = format('pid %s', pg_backend_pid())
+    where e.heartbeat_at is null or e.heartbeat_at < clock_timestamp() - interval '15 seconds';
+end
+$$;
+comment on function after_hours.announce_pass(timestamptz, interval) is
+'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (1 s at most), then announces. The caller must commit at once.';
+alter function after_hours.announce_pass(timestamptz, interval) owner to after_hours_owner;
+revoke all on function after_hours.announce_pass(timestamptz, interval) from public;
+grant execute on function after_hours.announce_pass(timestamptz, interval) to after_hours_jobs;

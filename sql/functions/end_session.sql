@@ -1,0 +1,33 @@
+create or replace function after_hours.end_session(p_session_id uuid, p_reason text default null)
+returns public.after_hours_sessions
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_session public.after_hours_sessions;
+begin
+    -- Purpose: end a session now. It only writes state: the loop sees it within a second and tells the client.
+    -- Returns: the row; one that has ended before is returned as it is.
+    -- Locks:   the session's row.   Called by: the application, moderators' services (reason 'moderation').
+    update public.after_hours_sessions as s
+    set ended_at = clock_timestamp(), end_reason = p_reason
+    where s.id = p_session_id and s.ended_at is null and s.expires_at > clock_timestamp()
+    returning * into v_session;
+    if not found then
+        select s.* into v_session from public.after_hours_sessions as s where s.id = p_session_id;
+        if not found then
+            raise exception using
+                errcode = 'AH001',
+                message = format('there is no session %s', p_session_id),
+                hint = 'List a user''s sessions: select * from public.after_hours_sessions where user_id = …;';
+        end if;
+    end if;
+    return v_session;
+end
+$$;
+comment on function after_hours.end_session(uuid, text) is
+'Ends a session now; reason ''moderation'' is told to the client as such, anything else as ''ended''. Ending twice changes nothing. Error AH001.';
+alter function after_hours.end_session(uuid, text) owner to after_hours_owner;
+revoke all on function after_hours.end_session(uuid, text) from public;
+grant execute on function after_hours.end_session(uuid, text) to after_hours_app;

@@ -1,0 +1,43 @@
+create or replace function after_hours.extend_session(p_session_id uuid, p_by interval)
+returns public.after_hours_sessions
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_session public.after_hours_sessions;
+begin
+    -- Purpose: move the end of a running session; warning and end re-arm by themselves, as due-ness is read from the row.
+    -- Returns: the changed row.
+    -- Locks:   the session's row.   Called by: the application; plain UPDATE of expires_at does as well.
+    if p_by is null or p_by <= interval '0' then
+        raise exception using
+            errcode = 'AH006',
+            message = format('a session can''t be extended by %s', coalesce(p_by::text, 'null')),
+            hint = 'Pass a length above zero; to end a session early: select after_hours.end_session(session_id, reason);';
+    end if;
+    update public.after_hours_sessions as s
+    set expires_at = s.expires_at + p_by
+    where s.id = p_session_id and s.ended_at is null and s.expires_at > clock_timestamp()
+    returning * into v_session;
+    if not found then
+        perform from public.after_hours_sessions as s where s.id = p_session_id;
+        if not found then
+            raise exception using
+                errcode = 'AH001',
+                message = format('there is no session %s', p_session_id),
+                hint = 'List a user''s sessions: select * from public.after_hours_sessions where user_id = …;';
+        end if;
+        raise exception using
+            errcode = 'AH002',
+            message = format('session %s is over', p_session_id),
+            hint = 'Start a new one: select after_hours.start_session(user_id);';
+    end if;
+    return v_session;
+end
+$$;
+comment on function after_hours.extend_session(uuid, interval) is
+'Extends a running session; its warning and end are announced anew for the new deadline. Returns the row. Errors AH001 (unknown), AH002 (over), AH006 (length).';
+alter function after_hours.extend_session(uuid, interval) owner to after_hours_owner;
+revoke all on function after_hours.extend_session(uuid, interval) from public;
+grant execute on function after_hours.extend_session(uuid, interval) to after_hours_app;

@@ -1,0 +1,18 @@
+create or replace function after_hours.is_paused(p_job text)
+returns boolean
+language sql
+volatile
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: is a pause of this job in force right now? Volatile: loops ask again and again in one CALL.
+    -- Returns: true until the pause's end; a pause that has run out no longer counts.
+    -- Locks:   none.   Called by: every pass, every batch, housekeeping, relay_rescue.
+    select exists (select from after_hours.pauses as p where p.job = p_job and p.until > clock_timestamp());
+$$;
+comment on function after_hours.is_paused(text) is
+'True while a pause of the job (announce, purge or housekeeping) is in force. See pause_job(), resume_job().';
+alter function after_hours.is_paused(text) owner to after_hours_owner;
+revoke all on function after_hours.is_paused(text) from public;
+grant execute on function after_hours.is_paused(text) to after_hours_jobs, after_hours_dba;

@@ -1,0 +1,41 @@
+create or replace function after_hours.open_epoch()
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_system bigint := (select system_identifier from pg_control_system());
+    v_started timestamptz := pg_postmaster_start_time();
+    v_name text;
+begin
+    -- Purpose: the epoch that events of this run of the server belong to; opened when this is its first event.
+    --          A crash restart keeps the start time, but empties the UNLOGGED marker table: that tells it apart.
+    -- Returns: the epoch's name.
+    -- Locks:   the caller holds after_hours.emitter.   Called by: announce_due.
+    select e.name
+    into v_name
+    from after_hours.epochs as e
+    join after_hours.epoch_marker as m on m.name = e.name
+    where e.ordinal = (select max(ordinal) from after_hours.epochs)
+        and e.system_identifier = v_system and e.server_started_at = v_started;
+    if found then
+        return v_name;
+    end if;
+    insert into after_hours.epochs (name, last_id, system_identifier, server_started_at)
+    select
+        substr(md5(gen_random_uuid()::text), 1, 8),
+        greatest((select max(id) from after_hours.events), (select id from after_hours.event_floor)),
+        v_system,
+        v_started
+    returning name into v_name;
+    delete from after_hours.epoch_marker;
+    insert into after_hours.epoch_marker (name) values (v_name);
+    return v_name;
+end
+$$;
+comment on function after_hours.open_epoch() is
+'Name of the epoch of this run of the server, opened with last_id before the run''s first event. Internal: under the lock on emitter.';
+alter function after_hours.open_epoch() owner to after_hours_owner;
+revoke all on function after_hours.open_epoch() from public;

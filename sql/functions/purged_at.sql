@@ -1,0 +1,20 @@
+create or replace function after_hours.purged_at(p_match_id uuid)
+returns timestamptz
+language sql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: was this match purged, and when? The tombstones themselves are for the DBA's eyes.
+    -- Returns: the instant of the batch; null if there is no tombstone.
+    -- Locks:   none.   Called by: save_match, place_hold.
+    select b.committed_at
+    from after_hours.purged_matches as t
+    join after_hours.purge_batches as b on b.seq = t.seq
+    where t.match_id = p_match_id;
+$$;
+comment on function after_hours.purged_at(uuid) is 'When the match was purged; null if no tombstone says so (they are kept settings.tombstone_retention).';
+alter function after_hours.purged_at(uuid) owner to after_hours_owner;
+revoke all on function after_hours.purged_at(uuid) from public;
+grant execute on function after_hours.purged_at(uuid) to after_hours_app, after_hours_moderator, after_hours_dba;

@@ -1,0 +1,31 @@
+create or replace function after_hours.trim_events(p_limit integer default 5000)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_before timestamptz;
+    v_ids bigint[];
+begin
+    -- Purpose: delete the oldest events beyond settings.event_retention, and raise the floor in the same transaction:
+    --          a cursor below the floor is answered with a reset, never with a gap.
+    -- Returns: how many; call again until fewer than p_limit. The caller commits in between.
+    -- Locks:   after_hours.event_floor's row, the events deleted.   Called by: housekeeping.
+    select clock_timestamp() - s.event_retention into v_before from after_hours.settings as s;
+    select f.id into strict v_ids[1] from after_hours.event_floor as f for update;
+    select coalesce(array_agg(e.id), '{}')
+    into v_ids
+    from (select id, emitted_at from after_hours.events order by id limit p_limit) as e
+    where e.emitted_at < v_before;
+    delete from after_hours.events as e where e.id = any(v_ids);
+    update after_hours.event_floor as f set id = (select max(i) from unnest(v_ids) as i) where cardinality(v_ids) > 0;
+    return cardinality(v_ids);
+end
+$$;
+comment on function after_hours.trim_events(integer) is
+'Deletes up to p_limit of the oldest events beyond settings.event_retention and raises the floor of valid cursors. Returns how many.';
+alter function after_hours.trim_events(integer) owner to after_hours_owner;
+revoke all on function after_hours.trim_events(integer) from public;
+grant execute on function after_hours.trim_events(integer) to after_hours_jobs, after_hours_dba;

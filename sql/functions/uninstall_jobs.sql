@@ -1,0 +1,26 @@
+create or replace function after_hours.uninstall_jobs()
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count integer;
+begin
+    -- Purpose: take our jobs of this database out of pg_cron; install_jobs() puts them back.
+    -- Returns: how many there were. A run that is on goes on to its end.
+    -- Locks:   rows of cron.job.   Called by: alembic downgrade base.
+    select count(cron.unschedule(j.jobid))
+    into v_count
+    from cron.job as j
+    where j.username = current_user and j.database = current_database()
+        and j.jobname like 'after\_hours\_%@' || current_database();
+    return v_count;
+end
+$$;
+comment on function after_hours.uninstall_jobs() is
+'Takes the After Hours jobs of this database out of pg_cron; returns their number. Undo: select * from after_hours.install_jobs();';
+alter function after_hours.uninstall_jobs() owner to after_hours_jobs;
+revoke all on function after_hours.uninstall_jobs() from public;
+grant execute on function after_hours.uninstall_jobs() to after_hours_dba;

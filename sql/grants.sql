@@ -1,0 +1,21 @@
+-- Who may do what with schemas and tables; the grants of each routine and view stand in its own file.
+-- Our owner role gets exactly this much of the application's tables, and nothing else of theirs.
+grant select, update (warned_for, expired_for) on public.after_hours_sessions to after_hours_owner;
+-- UPDATE of one column, which we never write: without it SELECT … FOR UPDATE is refused
+grant select, delete, references, update (expires_at) on public.after_hours_matches to after_hours_owner;
+grant select, delete on public.after_hours_messages to after_hours_owner;
+
+-- the application: DML without DELETE
+grant select, insert, update on public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages
+to after_hours_app;
+
+grant usage on schema after_hours to after_hours_jobs, after_hours_app, after_hours_relay, after_hours_moderator, after_hours_dba;
+grant create on schema after_hours to after_hours_jobs; -- it owns the functions that read pg_cron's tables
+grant usage on schema cron to after_hours_jobs;
+
+-- The DBA reads every table of the stored logic and changes policy; rows are changed by routines only.
+grant select on all tables in schema after_hours to after_hours_dba;
+grant update on after_hours.settings to after_hours_dba;
+grant delete on after_hours.set_aside to after_hours_dba;
+-- what its functions and procedures read as themselves
+grant select on after_hours.evidence_chain, after_hours.settings, after_hours.job_plan to after_hours_jobs;

@@ -1,0 +1,19 @@
+-- Last of all: pg_cron gets the jobs. Jobs of ours under somebody else's name would run everything twice.
+do $$
+declare
+    v_other text := (
+        select format('%s (job %s of %s)', j.jobname, j.jobid, j.username)
+        from cron.job as j
+        where j.jobname like 'after\_hours\_%@' || current_database() and j.username <> 'after_hours_jobs'
+        limit 1
+    );
+begin
+    if v_other is not null then
+        raise exception using
+            errcode = 'AH036',
+            message = format('another role already runs %s', v_other),
+            hint = 'As that role or a superuser: select cron.unschedule(jobid); then repeat.';
+    end if;
+end
+$$;
+select j.job, j.action, j.detail from after_hours.install_jobs() as j;

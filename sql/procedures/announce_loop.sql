@@ -1,0 +1,39 @@
+create or replace procedure after_hours.announce_loop(p_phase interval)
+language plpgsql
+as $$
+declare
+    -- A run ends at a fixed phase of the minute after the one it started in: pg_cron then always has the next run
+    -- queued, and the two loops (:00.25 and :30.25) never end together.
+    v_until timestamptz := date_trunc('minute', clock_timestamp()) + interval '1 minute' + p_phase;
+    v_wait interval := '0';
+    v_pass record;
+begin
+    -- Purpose: announce until the run's end, one transaction a pass. Two of these take turns under one lock.
+    --          COMMITs, so it can have no SET clause: each transaction sets its search_path first.
+    -- Locks:   after_hours.emitter, for a second at most at a time, free again at each commit, cancel or kill.
+    -- Called by: pg_cron (announce, announce_spare, announce_boot); by hand: CALL after_hours.announce_loop('0.25 s').
+    set local search_path = pg_catalog, pg_temp;
+    if (select m.mode from after_hours.announce_mode() as m) = 'tick' then
+        if p_phase < interval '30 seconds' and not after_hours.is_paused('announce') then
+            perform after_hours.announce_due();
+        end if;
+        return;
+    end if;
+    loop
+        select p.* into v_pass from after_hours.announce_pass(v_until, v_wait) as p;
+        commit;
+        set local search_path = pg_catalog, pg_temp;
+        exit when v_pass.is_over;
+        -- a due session whose row somebody holds: look again soon, then less often, and never spin
+        v_wait := case
+            when v_pass.skipped = 0 then interval '0'
+            else least(greatest(v_wait * 2, interval '20 milliseconds'), interval '250 milliseconds')
+        end;
+    end loop;
+end
+$$;
+comment on procedure after_hours.announce_loop(interval) is
+'Announces until p_phase (seconds into the minute) of the next minute, one transaction a pass. Run by pg_cron as announce (0.25 s), announce_spare (30.25 s) and announce_boot.';
+alter procedure after_hours.announce_loop(interval) owner to after_hours_owner;
+revoke all on procedure after_hours.announce_loop(interval) from public;
+grant execute on procedure after_hours.announce_loop(interval) to after_hours_jobs, after_hours_dba;

@@ -1,0 +1,31 @@
+-- The end of an apply: what the files did not make goes, and what they made is noted down for view sql_drift.
+-- An apply touches every routine and view; one whose catalog row is older than this transaction came from elsewhere.
+do $$
+declare
+    v_stray record;
+    v_me xid := pg_current_xact_id()::xid;
+begin
+    for v_stray in
+        select 'routine' as kind, p.oid::regprocedure::text as identity, pg_get_userbyid(p.proowner) as owner
+        from pg_catalog.pg_proc as p
+        where p.pronamespace = 'after_hours'::regnamespace and p.xmin <> v_me
+        union all
+        select 'view', c.oid::regclass::text, pg_get_userbyid(c.relowner)
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_rewrite as r on r.ev_class = c.oid
+        where c.relnamespace = 'after_hours'::regnamespace and c.relkind = 'v' and r.xmin <> v_me
+    loop
+        if v_stray.owner in ('after_hours_owner', 'after_hours_jobs') then
+            execute format('drop %s %s', v_stray.kind, v_stray.identity);
+            raise warning 'dropped % %: no file of sql/ makes it', v_stray.kind, v_stray.identity;
+        else
+            raise warning '% % belongs to % and no file of sql/ makes it; left alone', v_stray.kind, v_stray.identity, v_stray.owner;
+        end if;
+    end loop;
+
+    delete from after_hours.sql_objects;
+    insert into after_hours.sql_objects (kind, identity, definition_hash)
+    select o.kind, o.identity, o.definition_hash
+    from after_hours.current_sql_objects as o;
+end
+$$;

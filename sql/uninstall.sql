@@ -1,0 +1,51 @@
+-- Back to a database without After Hours: jobs, schema and what was added to the application's tables go; roles stay,
+-- and no table that holds rows is dropped. Evidence and holds, if there are any, are kept in a schema of their own.
+-- Run by alembic downgrade base, or by: psql -v ON_ERROR_STOP=1 --single-transaction -f sql/uninstall.sql
+set local lock_timeout = '5s';
+
+do $$
+declare
+    v_table text;
+    v_has_rows boolean;
+    v_kept text := 'after_hours_kept_' || to_char(clock_timestamp() at time zone 'UTC', 'YYYYMMDD_HH24MISS');
+    v_column record;
+begin
+    if to_regprocedure('after_hours.uninstall_jobs()') is not null then
+        raise notice '% jobs unscheduled', after_hours.uninstall_jobs();
+    end if;
+
+    if exists (select from after_hours.purged_matches) or exists (select from after_hours.holds)
+        or exists (select from after_hours.hold_log) then
+        execute format('create schema %I authorization after_hours_owner', v_kept);
+        foreach v_table in array array['holds', 'hold_log', 'purge_runs', 'purge_batches', 'purged_matches', 'evidence_chain', 'settings_log']
+        loop
+            execute format('alter table after_hours.%I set schema %I', v_table, v_kept);
+        end loop;
+        execute format('alter table %I.holds drop constraint if exists holds_match_id_fkey', v_kept);
+        raise notice 'holds and evidence are kept in schema %', v_kept;
+    end if;
+    drop schema after_hours cascade;
+
+    -- messages before matches: the foreign key
+    foreach v_table in array array['after_hours_messages', 'after_hours_matches', 'after_hours_sessions'] loop
+        execute format('select exists (select from public.%I)', v_table) into v_has_rows;
+        if v_has_rows then
+            raise notice 'public.% holds rows and stays', v_table;
+        elsif obj_description(('public.' || v_table)::regclass) like 'After Hours created this table.%' then
+            execute format('drop table public.%I', v_table);
+            raise notice 'public.% was empty and is dropped', v_table;
+            continue;
+        end if;
+        execute format('revoke all on public.%I from after_hours_owner, after_hours_app', v_table);
+        for v_column in
+            select a.attname
+            from pg_catalog.pg_attribute as a
+            where a.attrelid = ('public.' || v_table)::regclass and not a.attisdropped
+                and col_description(a.attrelid, a.attnum) like 'After Hours added this column.%'
+        loop
+            execute format('alter table public.%I drop column %I', v_table, v_column.attname);
+            raise notice 'dropped the added column public.%.%', v_table, v_column.attname;
+        end loop;
+    end loop;
+end
+$$;
