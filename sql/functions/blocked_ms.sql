@@ -1,0 +1,17 @@
+create or replace function after_hours.blocked_ms(p_until timestamptz)
+returns integer
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: how long a blocked client shall stay away, as the protocol's retryAfterMs.
+    -- Returns: milliseconds, at most a day (a longer block is told again then); null when p_until is null or past.
+    -- Locks:   none.   Called by: relay_attach, relay_events.
+    select ceil(extract(epoch from least(p_until, statement_timestamp() + interval '1 day') - statement_timestamp()) * 1000)::integer
+    where p_until > statement_timestamp();
+$$;
+comment on function after_hours.blocked_ms(timestamptz) is
+'Milliseconds until a block ends, at most a day; null when there is none. Source: DESIGN 8, close code 4403.';
+alter function after_hours.blocked_ms(timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.blocked_ms(timestamptz) from public;

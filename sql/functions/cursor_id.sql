@@ -1,0 +1,36 @@
+create or replace function after_hours.cursor_id(p_cursor text, p_head bigint, p_floor bigint)
+returns bigint
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id bigint;
+    v_limit bigint;
+begin
+    -- Purpose: the resume rule: from which event id a client that presents this cursor can go on without a gap.
+    -- Returns: the id (everything after it is what the client has missed), or null: continuity can't be promised.
+    -- Locks:   none.   Called by: relay_attach, relay_events (with head and floor of the same snapshot).
+    if p_cursor is null or p_cursor !~ '^[0-9a-f]{8}-[0-9]{1,18}$' then
+        return null;
+    end if;
+    v_id := substr(p_cursor, 10)::bigint;
+    -- Ids of an earlier epoch are known to be ours only up to what existed when the next one was opened; those after
+    -- that may have been issued again. Not yet opened (just promoted): head is the same bound.
+    select least(p_head, (
+        select n.last_id from after_hours.epochs as n where n.ordinal > e.ordinal order by n.ordinal limit 1
+    ))
+    into v_limit
+    from after_hours.epochs as e
+    where e.name = left(p_cursor, 8);
+    if v_id between p_floor and v_limit then
+        return v_id;
+    end if;
+    return null;
+end
+$$;
+comment on function after_hours.cursor_id(text, bigint, bigint) is
+'The event id a cursor stands for, or null when it can''t be continued from: unreadable, unknown, trimmed, or of ids that may have been issued again. Source: DESIGN 8, "Resume".';
+alter function after_hours.cursor_id(text, bigint, bigint) owner to after_hours_owner;
+revoke all on function after_hours.cursor_id(text, bigint, bigint) from public;

@@ -1,0 +1,25 @@
+create or replace function after_hours.log_position(
+    out life text, out epoch text, out head bigint, out floor bigint
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Purpose: where the event log stands in the caller's snapshot.
+    -- Returns: the newest epoch's name; head, the greatest id ever readable; floor, the greatest trimmed id; life, which
+    --          differs whenever ids may have been issued again: answers of two lives must never be mixed.
+    -- Locks:   none.   Called by: relay_attach, relay_events, relay_status.
+    select e.name into epoch from after_hours.epochs as e order by e.ordinal desc limit 1;
+    select f.id into floor from after_hours.event_floor as f;
+    select greatest(max(v.id), log_position.floor) into head from after_hours.events as v;
+    -- The emitter opens the epoch of a new run before its first event, not before our first read: the start of the
+    -- postmaster tells a promoted or restarted server apart in between.
+    life := epoch || '@' || extract(epoch from pg_postmaster_start_time());
+end
+$$;
+comment on function after_hours.log_position() is
+'Newest epoch, head and floor of the event log, and the life they belong to (epoch and server run). Source: DESIGN 8, "Resume".';
+alter function after_hours.log_position() owner to after_hours_owner;
+revoke all on function after_hours.log_position() from public;

@@ -1,0 +1,100 @@
+create or replace function after_hours.relay_attach(p_user_ids uuid[], p_cursors text[], p_issued_at timestamptz[])
+returns table (
+    ord integer, life text, head bigint, start text, cursor text, state text, blocked_ms integer,
+    ids bigint[], uids uuid[], cursors text[], bodies text[], due_ats timestamptz[], emitted_ats timestamptz[]
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+as $$
+#variable_conflict use_column
+declare
+    v_log record;
+    v_now timestamptz := clock_timestamp();
+    v_max_replay constant integer := 500;
+begin
+    -- Purpose: lets users join: one row per element, in order: where each starts and what it has missed.
+    -- Returns: start (fresh, replayed, reset, blocked); cursor, its place; state, the JSON that hello, snapshot and reset
+    --          share; the missed events as arrays; head, which the answer covers; blocked_ms (null: an outdated token).
+    -- Locks:   none; one snapshot.   Called by: each relay, batched, when sockets join, sync or are attached afresh.
+    if cardinality(p_user_ids) is distinct from cardinality(p_cursors)
+        or cardinality(p_user_ids) is distinct from cardinality(p_issued_at) then
+        raise exception using
+            errcode = 'AH060',
+            message = 'relay_attach: the three arrays differ in length',
+            hint = 'Pass one cursor (or null) and one issued_at per user: relay_attach(array[user], array[null], array[now()]).';
+    end if;
+    select * into v_log from after_hours.log_position();
+    return query
+    with asked as (
+        select a.ord, a.user_id, a.cursor as presented, after_hours.cursor_id(a.cursor, v_log.head, v_log.floor) as from_id,
+            b.until > v_now as is_blocked, b.until, a.issued_at < b.tokens_not_before as is_outdated
+        from unnest(p_user_ids, p_cursors, p_issued_at) with ordinality as a (user_id, cursor, issued_at, ord)
+        left join after_hours.user_blocks as b on b.user_id = a.user_id
+    ),
+
+    missed as (
+        select a.*, m.*, case
+            when a.is_blocked or a.is_outdated then 'blocked'
+            when a.presented is null then 'fresh'
+            when a.from_id is null or m.found > v_max_replay then 'reset'
+            else 'replayed'
+        end as start
+        from asked as a
+        cross join lateral (
+            select count(*) as found,
+                array_agg(e.id order by e.id) filter (where e.is_current) as ids,
+                array_agg(e.uid order by e.id) filter (where e.is_current) as uids,
+                array_agg(e.epoch || '-' || e.id order by e.id) filter (where e.is_current) as cursors,
+                array_agg(e.body order by e.id) filter (where e.is_current) as bodies,
+                array_agg(e.due_at order by e.id) filter (where e.is_current) as due_ats,
+                array_agg(e.emitted_at order by e.id) filter (where e.is_current) as emitted_ats
+            from (
+                -- P4: no warning is read after its deadline has passed or moved (or its session is gone).
+                select v.*, v.type <> 'after_hours:session_expiring' or v.deadline > v_now and exists (
+                    select
+                    from public.after_hours_sessions as s
+                    where s.id = v.session_id and least(s.ended_at, s.expires_at) = v.deadline
+                ) as is_current
+                from after_hours.events as v
+                where v.user_id = a.user_id and v.id > a.from_id and v.id <= v_log.head
+                order by v.id
+                limit v_max_replay + 1
+            ) as e
+        ) as m
+    ),
+
+    placed as (
+        select m.*, case when m.start = 'replayed' then m.presented else coalesce((
+            select v.epoch || '-' || v.id
+            from after_hours.events as v
+            where v.user_id = m.user_id and v.id between v_log.floor and v_log.head
+            order by v.id desc
+            limit 1
+        ), v_log.epoch || '-' || v_log.head) end as cursor
+        from missed as m
+    )
+
+    select p.ord::integer, v_log.life, v_log.head, p.start, p.cursor,
+        case when p.start <> 'blocked' then format(
+            '{"start":"%s","cursor":"%s","serverTime":"%s","sessions":[%s]}',
+            p.start, p.cursor, after_hours.iso_utc(v_now), after_hours.sessions_json(p.user_id, v_now)
+        ) end,
+        case when p.is_blocked then after_hours.blocked_ms(p.until) end,
+        case when p.start = 'replayed' then p.ids end,
+        case when p.start = 'replayed' then p.uids end,
+        case when p.start = 'replayed' then p.cursors end,
+        case when p.start = 'replayed' then p.bodies end,
+        case when p.start = 'replayed' then p.due_ats end,
+        case when p.start = 'replayed' then p.emitted_ats end
+    from placed as p
+    order by p.ord;
+end
+$$;
+comment on function after_hours.relay_attach(uuid[], text[], timestamptz[]) is
+'Where each of these users starts (fresh, replayed, reset, blocked), its snapshot and the events it has missed, at most 500. p_issued_at: iat of its token. Errors: AH060. Source: DESIGN 5 and 8.';
+alter function after_hours.relay_attach(uuid[], text[], timestamptz[]) owner to after_hours_owner;
+revoke all on function after_hours.relay_attach(uuid[], text[], timestamptz[]) from public;
+grant execute on function after_hours.relay_attach(uuid[], text[], timestamptz[]) to after_hours_relay;

@@ -1,0 +1,34 @@
+create or replace function after_hours.relay_beat(
+    p_node text, p_state text, p_mode text, p_sockets integer, p_canary interval, p_started_at timestamptz
+)
+returns table (wants_rescue boolean, wants_receipts boolean, heartbeat_age interval, queue_usage double precision)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Purpose: a relay says that it lives, and learns what is wanted of it.
+    -- Returns: whether it should call relay_rescue (no announcing for 65 s though nobody paused it), whether receipts are
+    --          on, how old the emitter's heartbeat is, and how full the notification queue is (0 to 1).
+    -- Locks:   its own row of relays.   Called by: each relay every ten seconds.
+    insert into after_hours.relays as r (node, state, mode, sockets, canary, started_at, seen_at)
+    values (left(p_node, 200), p_state, p_mode, p_sockets, p_canary, p_started_at, clock_timestamp())
+    on conflict (node) do update
+        set state = excluded.state, mode = excluded.mode, sockets = excluded.sockets, canary = excluded.canary,
+            started_at = excluded.started_at, seen_at = excluded.seen_at;
+    delete from after_hours.relays as r where r.seen_at < clock_timestamp() - interval '1 day';
+    return query
+    select
+        s.rescue and not after_hours.is_paused('announce')
+        and coalesce(m.heartbeat_at < clock_timestamp() - interval '65 seconds', false),
+        s.receipts, clock_timestamp() - m.heartbeat_at, pg_notification_queue_usage()
+    from after_hours.settings as s
+    cross join after_hours.emitter as m;
+end
+$$;
+comment on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) is
+'Writes a relay''s row (state, mode, sockets, canary round trip) and answers what is wanted of it: a rescue pass, receipts. Source: DESIGN 5 and 8.';
+alter function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) from public;
+grant execute on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) to after_hours_relay;

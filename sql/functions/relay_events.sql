@@ -1,0 +1,68 @@
+create or replace function after_hours.relay_events(p_cursor text, p_limit integer default 1000)
+returns table (
+    kind text, life text, start text, cursor text, more boolean,
+    id bigint, uid uuid, user_id uuid, body text, due_at timestamptz, emitted_at timestamptz,
+    issued_before timestamptz, blocked_ms integer
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+as $$
+#variable_conflict use_column
+declare
+    v_log record;
+    v_from bigint;
+    v_read bigint;
+begin
+    -- Purpose: what has been announced since a cursor, for every user: how a relay follows the log.
+    -- Returns: one row 'head' (start: fresh, replayed or reset; cursor: how far this read came; more: a page was full),
+    --          then 'event' rows in id order, then 'block' rows: what moderators changed in the last minute.
+    -- Locks:   none; one snapshot.   Called by: each relay, on every wake-up and at least every two seconds.
+    select * into v_log from after_hours.log_position();
+    v_from := coalesce(after_hours.cursor_id(p_cursor, v_log.head, v_log.floor), v_log.head);
+    select max(p.id) into v_read
+    from (
+        select e.id from after_hours.events as e where e.id > v_from order by e.id limit least(greatest(p_limit, 1), 10000)
+    ) as p;
+    v_read := coalesce(v_read, v_log.head);
+    kind := 'head';
+    life := v_log.life;
+    start := case
+        when p_cursor is null then 'fresh'
+        when after_hours.cursor_id(p_cursor, v_log.head, v_log.floor) is null then 'reset'
+        else 'replayed'
+    end;
+    cursor := v_log.epoch || '-' || v_read;
+    more := v_read < v_log.head;
+    return next;
+
+    return query
+    select 'event', null::text, null::text, e.epoch || '-' || e.id, null::boolean,
+        e.id, e.uid, e.user_id, e.body, e.due_at, e.emitted_at, null::timestamptz, null::integer
+    from after_hours.events as e
+    where e.id > v_from and e.id <= v_read
+        -- P4: no warning is read after its deadline has passed or moved (or its session is gone).
+        and (e.type <> 'after_hours:session_expiring' or e.deadline > clock_timestamp() and exists (
+            select
+            from public.after_hours_sessions as s
+            where s.id = e.session_id and least(s.ended_at, s.expires_at) = e.deadline
+        ))
+    order by e.id;
+
+    return query
+    select 'block', null::text, null::text, null::text, null::boolean,
+        null::bigint, null::uuid, b.user_id, null::text, null::timestamptz, null::timestamptz,
+        case when b.until > clock_timestamp() then 'infinity' else b.tokens_not_before end,
+        after_hours.blocked_ms(b.until)
+    from after_hours.user_blocks as b
+    where b.changed_at > clock_timestamp() - interval '1 minute'
+        and (b.until > clock_timestamp() or b.tokens_not_before is not null);
+end
+$$;
+comment on function after_hours.relay_events(text, integer) is
+'The event log after a cursor, in id order, with how far it was read; then recently changed blocks. p_limit: rows a page, 1 to 10000. Source: DESIGN 5 and 8.';
+alter function after_hours.relay_events(text, integer) owner to after_hours_owner;
+revoke all on function after_hours.relay_events(text, integer) from public;
+grant execute on function after_hours.relay_events(text, integer) to after_hours_relay;

@@ -1,0 +1,35 @@
+create or replace function after_hours.relay_rescue()
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+as $$
+declare
+    v_counts record;
+begin
+    -- Purpose: one pass of announcing when pg_cron has stopped: the relay is alive, so it lends a hand.
+    -- Returns: what announce_due did, as text for the log.
+    -- Locks:   as announce_due.   Called by: a relay whose relay_beat answered wants_rescue.
+    if after_hours.is_paused('announce') then
+        raise exception using
+            errcode = 'AH061',
+            message = 'announcing is paused: no rescue',
+            hint = 'To announce again: select after_hours.resume_job(''announce'');';
+    end if;
+    if not (select s.rescue from after_hours.settings as s) then
+        raise exception using
+            errcode = 'AH062',
+            message = 'rescue is switched off in the settings',
+            hint = 'To switch it on: update after_hours.settings set rescue = true;';
+    end if;
+    select * into v_counts from after_hours.announce_due(null);
+    return v_counts::text;
+end
+$$;
+comment on function after_hours.relay_rescue() is
+'One announce_due on behalf of a scheduler that has stopped. Errors: AH061 paused, AH062 switched off. Source: DESIGN 5 and 8.';
+alter function after_hours.relay_rescue() owner to after_hours_owner;
+revoke all on function after_hours.relay_rescue() from public;
+grant execute on function after_hours.relay_rescue() to after_hours_relay;
