@@ -96,7 +96,7 @@ def make_app(demo: Demo) -> Starlette:
 
 
 def main() -> None:
-    """Serve until stopped. Settings: RELAY_JWT_SECRET, DEMO_DSN (the application's role), DEMO_PORT, RELAY_PORT."""
+    """Serve until stopped. Settings: RELAY_JWT_SECRET, DEMO_DSN, DEMO_PORT, RELAY_PORT."""
     try:
         demo = Demo(
             secret=development_secret(),
