@@ -239,6 +239,7 @@ create table after_hours.settings (
     purge_batch_target interval not null default '40 milliseconds'
     check (purge_batch_target between interval '5 milliseconds' and interval '5 seconds'),
     purge_max_nap interval not null default '1 second' check (purge_max_nap between interval '0' and interval '1 minute'),
+    purge_max_lag bigint not null default 67108864 check (purge_max_lag > 0),
     brake_factor numeric not null default 5 check (brake_factor >= 1),
     brake_days integer not null default 5 check (brake_days >= 1),
     brake_floor_matches bigint not null default 1000 check (brake_floor_matches >= 0),
@@ -390,6 +391,10 @@ create table after_hours.purge_runs (
     cutoff timestamptz not null,
     match_id uuid,
     override_reason text,
+    due_matches bigint not null default 0,
+    match_limit bigint,
+    message_limit bigint,
+    passes integer not null default 1,
     cursor_expires_at timestamptz not null default '-infinity',
     cursor_match_id uuid not null default '00000000-0000-0000-0000-000000000000',
     batch_size integer not null,
@@ -405,6 +410,7 @@ create table after_hours.purge_runs (
 );
 create unique index purge_runs_one_running_idx on after_hours.purge_runs (status) where status = 'running';
 create unique index purge_runs_one_success_per_slot_idx on after_hours.purge_runs (slot) where status = 'succeeded';
+create index purge_runs_started_at_idx on after_hours.purge_runs (started_at);
 
 create table after_hours.purge_batches (
     seq bigint primary key,
@@ -416,12 +422,15 @@ create table after_hours.purge_batches (
     prev_hash bytea not null check (octet_length(prev_hash) = 32),
     hash bytea not null check (octet_length(hash) = 32)
 );
+create index purge_batches_run_id_idx on after_hours.purge_batches (run_id);
 
+-- An application may use an id again: then it may be purged again.
 create table after_hours.purged_matches (
-    match_id uuid primary key,
+    match_id uuid not null,
     seq bigint not null references after_hours.purge_batches (seq),
     expired_at timestamptz not null,
-    messages bigint not null
+    messages bigint not null,
+    primary key (match_id, seq)
 );
 create index purged_matches_seq_idx on after_hours.purged_matches (seq);
 
