@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "edd42d58eb292794da6b181f763ff94582ac7b4139b9d70f4db214ceb8b7219f"
+SHA256 = "58018beadbabda47c724c9988befad1d38c4590f3925cd7580167d374750e083"
 
 
 def upgrade() -> None:

@@ -38,11 +38,6 @@ begin
     select d.* into v_done from after_hours.announce_due() as d;
     emitted := v_done.expired + v_done.expiring;
     skipped := v_done.skipped;
-
-    -- one transaction id every 15 s is all that an idle loop costs
-    update after_hours.emitter as e
-    set heartbeat_at = clock_timestamp(), heartbeat_by = format('pid %s', pg_backend_pid())
-    where e.heartbeat_at is null or e.heartbeat_at < clock_timestamp() - interval '15 seconds';
 end
 $$;
 comment on function after_hours.announce_pass(timestamptz, interval) is

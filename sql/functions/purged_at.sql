@@ -12,7 +12,9 @@ as $$
     select b.committed_at
     from after_hours.purged_matches as t
     join after_hours.purge_batches as b on b.seq = t.seq
-    where t.match_id = p_match_id;
+    where t.match_id = p_match_id
+    order by t.seq desc
+    limit 1;
 $$;
 comment on function after_hours.purged_at(uuid) is 'When the match was purged; null if no tombstone says so (they are kept settings.tombstone_retention).';
 alter function after_hours.purged_at(uuid) owner to after_hours_owner;

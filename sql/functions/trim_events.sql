@@ -14,7 +14,7 @@ begin
     -- Returns: how many; call again until fewer than p_limit. The caller commits in between.
     -- Locks:   after_hours.event_floor's row, the events deleted.   Called by: housekeeping.
     select clock_timestamp() - s.event_retention into v_before from after_hours.settings as s;
-    select f.id into strict v_ids[1] from after_hours.event_floor as f for update;
+    perform from after_hours.event_floor as f for update;
     select coalesce(array_agg(e.id), '{}')
     into v_ids
     from (select id, emitted_at from after_hours.events order by id limit p_limit) as e

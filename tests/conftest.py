@@ -1,0 +1,128 @@
+"""Real parts for the tests: private PostgreSQL instances made by ./dev, a clean database for each test."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import namedtuple_row
+
+REPO = Path(__file__).resolve().parent.parent
+Connection = psycopg.Connection[Any]
+
+
+def free_port() -> int:
+    """A port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One private instance in a state directory of its own."""
+
+    home: Path
+    ports: dict[str, str]
+
+    def dev(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run ./dev for this instance. With check, its own words are in the failure."""
+        environment = {**os.environ, "AFTER_HOURS_HOME": str(self.home), **self.ports}
+        result = subprocess.run(
+            [str(REPO / "dev"), *arguments],
+            env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if check and result.returncode:
+            raise AssertionError(f"./dev {' '.join(arguments)}: {result.returncode}\n{result.stdout}{result.stderr}")
+        return result
+
+    def dsn(self, role: str = "postgres", database: str = "after_hours") -> str:
+        """Connection string of a role, through the socket and its peer map."""
+        dsn = self.dev("dsn").stdout.strip()
+        return dsn.replace("//postgres@/after_hours", f"//{role}@/{database}")
+
+    def connect(self, role: str = "postgres", **options: Any) -> Connection:
+        """An autocommit connection whose rows are named tuples."""
+        options.setdefault("autocommit", True)
+        return psycopg.connect(self.dsn(role), row_factory=namedtuple_row, **options)
+
+
+@pytest.fixture(scope="session")
+def make_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Instance]]:
+    """Factory of instances; all are stopped and deleted at the end."""
+    with ExitStack() as stack:
+
+        def make(*command: str) -> Instance:
+            home = REPO / ".local" / "test" / uuid.uuid4().hex[:8]
+            names = ("AFTER_HOURS_PG_PORT", "RELAY_PORT", "RELAY_ADMIN_PORT", "DEMO_PORT")
+            instance = Instance(home, {name: str(free_port()) for name in names})
+            stack.callback(instance.dev, "down", "--delete", check=False)
+            instance.dev(*(command or ("cluster",)))
+            return instance
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def instance(make_instance: Callable[..., Instance]) -> Instance:
+    """PostgreSQL with the schema, shared by the tests of a run; pg_cron has no jobs of ours here: tests call by hand."""
+    made = make_instance("cluster")
+    with made.connect() as connection:
+        connection.execute("select after_hours.uninstall_jobs()")
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'"
+        )
+        connection.execute("create role after_hours_stranger login")
+    return made
+
+
+RESET = """
+    truncate public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages, {tables} cascade;
+    alter sequence after_hours.events_id_seq restart;
+    insert into after_hours.settings (announce_since) values ('2000-01-01Z');
+    insert into after_hours.emitter default values;
+    insert into after_hours.event_floor default values;
+    insert into after_hours.evidence_chain default values;
+    insert into after_hours.epochs (name, last_id, system_identifier, server_started_at)
+    select 'aaaaaaaa', 0, c.system_identifier, pg_postmaster_start_time() from pg_control_system() as c;
+    insert into after_hours.epoch_marker values ('aaaaaaaa')
+"""
+KEPT = ("sql_ledger", "sql_objects", "job_plan")
+
+
+def reset(connection: Connection) -> None:
+    """Empty every table as a fresh installation has it; the first epoch is called aaaaaaaa; any past counts as due."""
+    rows = connection.execute(
+        "select c.oid::regclass::text from pg_class as c where c.relnamespace = 'after_hours'::regnamespace "
+        "and c.relkind = 'r' and c.relname <> all(%s)",
+        (list(KEPT),),
+    ).fetchall()
+    connection.execute(RESET.format(tables=", ".join(row[0] for row in rows)))
+
+
+@pytest.fixture
+def db(instance: Instance) -> Iterator[Connection]:
+    """A superuser's connection to a clean database."""
+    with instance.connect() as connection:
+        reset(connection)
+        yield connection
+
+
+@pytest.fixture
+def connect(instance: Instance, db: Connection) -> Iterator[Callable[..., Connection]]:
+    """Connections as a role, to the same clean database: connect("after_hours_app"). Closed at the end."""
+    with ExitStack() as stack:
+
+        def make(role: str = "postgres", **options: Any) -> Connection:
+            return stack.enter_context(instance.connect(role, **options))
+
+        yield make

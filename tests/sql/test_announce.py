@@ -1,0 +1,279 @@
+"""Announcing by hand: what is due, once, in order, and never early (P1, P2, P4 at the source)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+Connection = psycopg.Connection[Any]
+Connect = Callable[..., Connection]
+
+EXPIRING = "after_hours:session_expiring"
+EXPIRED = "after_hours:session_expired"
+
+
+def session(db: Connection, ends_in: str, started: str = "-1 hour", **columns: object) -> UUID:
+    """A session whose deadline lies ends_in from now, e.g. "90 seconds" or "-5 seconds"."""
+    row = db.execute(
+        "insert into public.after_hours_sessions (user_id, started_at, expires_at, ended_at, end_reason) values "
+        "(gen_random_uuid(), clock_timestamp() + %s::interval, clock_timestamp() + %s::interval, "
+        "clock_timestamp() + %s::interval, %s) returning id",
+        (started, ends_in, columns.get("ended"), columns.get("reason")),
+    ).fetchone()
+    assert row is not None
+    return row.id  # type: ignore[no-any-return]
+
+
+def announce(db: Connection) -> Any:
+    return db.execute("select * from after_hours.announce_due()").fetchone()
+
+
+def events(db: Connection) -> list[Any]:
+    return db.execute("select * from after_hours.events order by id").fetchall()
+
+
+def test_warning_then_end_each_once(db: Connection) -> None:
+    soon = session(db, "90 seconds")
+    over = session(db, "-1 second")
+    session(db, "10 minutes")
+    done = announce(db)
+    assert (done.expired, done.expiring, done.skipped, done.has_more) == (1, 1, 0, False)
+    assert [(e.type, e.session_id) for e in events(db)] == [(EXPIRED, over), (EXPIRING, soon)]
+    again = announce(db)
+    assert (again.expired, again.expiring) == (0, 0)
+    assert len(events(db)) == 2
+
+
+def test_frame_and_notify_carry_the_same(db: Connection, connect: Connect) -> None:
+    listener = connect()
+    listener.execute("listen after_hours_events")
+    session(db, "90 seconds")
+    announce(db)
+    event = events(db)[0]
+    frame = json.loads(event.body)
+    assert list(frame) == ["type", "id", "cursor", "sessionId", "expiresAt", "minutesRemaining", "emittedAt"]
+    assert frame["id"] == str(event.uid)
+    assert frame["cursor"] == f"aaaaaaaa-{event.id}"
+    assert frame["minutesRemaining"] == 2
+    assert datetime.fromisoformat(frame["expiresAt"]) == event.deadline.replace(
+        microsecond=event.deadline.microsecond // 1000 * 1000
+    )
+    notification = next(listener.notifies(timeout=5, stop_after=1))
+    assert json.loads(notification.payload) == {**frame, "userId": str(event.user_id)}
+
+
+def test_wake_payload_says_only_where(db: Connection, connect: Connect) -> None:
+    db.execute("update after_hours.settings set notify_payload = 'wake'")
+    listener = connect()
+    listener.execute("listen after_hours_events")
+    session(db, "-1 second")
+    announce(db)
+    notification = next(listener.notifies(timeout=5, stop_after=1))
+    assert json.loads(notification.payload) == {"cursor": f"aaaaaaaa-{events(db)[0].id}"}
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason", "told"),
+    [
+        (None, None, "timeout"),
+        ("-1 minute", "left", "ended"),
+        ("-1 minute", None, "ended"),
+        ("-1 minute", "moderation", "moderation"),
+        ("-1 second", "moderation", "timeout"),
+    ],
+)
+def test_reason(db: Connection, ended: str | None, reason: str | None, told: str) -> None:
+    session(db, "-5 seconds", ended=ended, reason=reason)
+    announce(db)
+    assert json.loads(events(db)[0].body)["reason"] == told
+
+
+def test_no_warning_once_ended_or_over(db: Connection) -> None:
+    session(db, "90 seconds", ended="30 seconds")
+    session(db, "-1 second")
+    announce(db)
+    assert [e.type for e in events(db)] == [EXPIRED]
+
+
+def test_warning_of_a_short_session_is_due_at_its_start(db: Connection) -> None:
+    session(db, "30 seconds", started="10 seconds")
+    assert announce(db).expiring == 0
+    begun = session(db, "30 seconds", started="-1 second")
+    announce(db)
+    event = events(db)[0]
+    started = db.execute("select started_at from public.after_hours_sessions where id = %s", (begun,)).fetchone()
+    assert started is not None
+    assert (event.session_id, event.due_at) == (begun, started.started_at)
+
+
+def test_extension_rearms_both_by_itself(db: Connection) -> None:
+    chat = session(db, "60 seconds")
+    announce(db)
+    db.execute("select after_hours.extend_session(%s, '30 seconds')", (chat,))
+    announce(db)
+    db.execute("update public.after_hours_sessions set expires_at = clock_timestamp() where id = %s", (chat,))
+    announce(db)
+    assert [e.type for e in events(db)] == [EXPIRING, EXPIRING, EXPIRED]
+    assert len({e.deadline for e in events(db)}) == 3
+    assert len({e.uid for e in events(db)}) == 3
+
+
+def test_a_deadline_returned_to_is_not_told_twice(db: Connection) -> None:
+    chat = session(db, "60 seconds")
+    announce(db)
+    first = events(db)[0].deadline
+    for deadline in (first + timedelta(seconds=20), first):
+        db.execute("update public.after_hours_sessions set expires_at = %s where id = %s", (deadline, chat))
+        announce(db)
+    assert [e.deadline for e in events(db)] == [first, first + timedelta(seconds=20)]
+    assert announce(db).next_due == first
+
+
+def test_stable_id_survives_the_epoch(db: Connection) -> None:
+    session(db, "-1 second")
+    announce(db)
+    first = events(db)[0]
+    db.execute("delete from after_hours.events; delete from after_hours.epoch_marker")
+    db.execute("update public.after_hours_sessions set expired_for = null")
+    announce(db)
+    again = events(db)[0]
+    assert again.uid == first.uid
+    assert again.epoch != first.epoch
+
+
+def test_adopted_past_is_never_announced(db: Connection) -> None:
+    db.execute("update after_hours.settings set announce_since = clock_timestamp()")
+    session(db, "-1 hour")
+    done = announce(db)
+    assert (done.expired, done.next_due) == (0, None)
+
+
+def test_next_due_is_the_warning_then_the_end(db: Connection) -> None:
+    chat = session(db, "10 minutes")
+    row = db.execute("select expires_at from public.after_hours_sessions where id = %s", (chat,)).fetchone()
+    assert row is not None
+    assert announce(db).next_due == row.expires_at - timedelta(minutes=2)
+    db.execute("update public.after_hours_sessions set warned_for = expires_at")
+    assert announce(db).next_due == row.expires_at
+
+
+def test_limit_leaves_the_rest_and_says_so(db: Connection) -> None:
+    for _ in range(3):
+        session(db, "-1 second")
+    done = db.execute("select * from after_hours.announce_due(2)").fetchone()
+    assert (done.expired, done.has_more) == (2, True)  # type: ignore[union-attr]
+    done = db.execute("select * from after_hours.announce_due(2)").fetchone()
+    assert (done.expired, done.has_more) == (1, False)  # type: ignore[union-attr]
+
+
+def test_locked_session_is_skipped_not_waited_for(db: Connection, connect: Connect) -> None:
+    held = session(db, "-2 seconds")
+    free = session(db, "-1 second")
+    holder = connect(autocommit=False)
+    holder.execute("select from public.after_hours_sessions where id = %s for update", (held,))
+    done = announce(db)
+    assert (done.expired, done.skipped) == (1, 1)
+    assert [e.session_id for e in events(db)] == [free]
+    holder.rollback()
+    assert announce(db).expired == 1
+
+
+def test_row_that_raises_is_set_aside_and_the_others_go_out(db: Connection) -> None:
+    db.execute("""
+        create function public.refuse() returns trigger language plpgsql as
+        $$ begin raise exception 'not this one' using errcode = 'ZZ001'; end $$;
+        create trigger refuse before update on public.after_hours_sessions
+        for each row when (old.end_reason = 'cursed') execute function public.refuse()""")
+    try:
+        cursed = session(db, "-2 seconds", ended="-2 seconds", reason="cursed")
+        for _ in range(6):
+            session(db, "-1 second")
+        assert announce(db).expired == 6
+        assert cursed not in {e.session_id for e in events(db)}
+        aside = db.execute("select * from after_hours.set_aside").fetchone()
+        assert aside is not None
+        assert (aside.session_id, aside.sqlstate, aside.attempts) == (cursed, "ZZ001", 1)
+        assert announce(db).expired == 0
+        assert announce(db).next_due is None, "a loop must not spin on it"
+        db.execute("update after_hours.set_aside set retry_at = clock_timestamp()")
+        announce(db)
+        assert db.execute("select attempts from after_hours.set_aside").fetchall() == [(2,)]
+    finally:
+        db.execute("drop function public.refuse() cascade")
+    db.execute("update after_hours.set_aside set retry_at = clock_timestamp()")
+    assert announce(db).expired == 1
+    assert db.execute("select from after_hours.set_aside").fetchall() == []
+
+
+def test_repeatable_read_is_refused(db: Connection, connect: Connect) -> None:
+    other = connect(autocommit=False)
+    other.execute("set transaction isolation level repeatable read")
+    with pytest.raises(psycopg.Error) as caught:
+        other.execute("select after_hours.announce_due()")
+    assert caught.value.sqlstate == "AH041"
+
+
+def test_synchronous_commit_is_on_for_events_only(db: Connection, connect: Connect) -> None:
+    other = connect(autocommit=False)
+    other.execute("set synchronous_commit = off")
+    other.commit()
+    announce(other)
+    assert other.execute("show synchronous_commit").fetchall() == [("off",)]
+    session(db, "-1 second")
+    announce(other)
+    assert other.execute("show synchronous_commit").fetchall() == [("on",)]
+    other.commit()
+    assert other.execute("show synchronous_commit").fetchall() == [("off",)]
+
+
+def test_epoch_is_opened_once_a_run(db: Connection) -> None:
+    session(db, "-1 second")
+    announce(db)
+    session(db, "-1 second")
+    announce(db)
+    assert {e.epoch for e in events(db)} == {"aaaaaaaa"}
+    db.execute("truncate after_hours.epoch_marker")  # what a crash restart does to an UNLOGGED table
+    assert len(db.execute("select from after_hours.epochs").fetchall()) == 1, "opened only by the next event"
+    session(db, "-1 second")
+    announce(db)
+    opened = db.execute("select * from after_hours.epochs order by ordinal desc limit 1").fetchone()
+    assert opened is not None
+    assert (events(db)[2].epoch, opened.last_id) == (opened.name, events(db)[1].id)
+
+
+def test_trimming_raises_the_floor(db: Connection) -> None:
+    for _ in range(3):
+        session(db, "-1 second")
+    announce(db)
+    ids = [e.id for e in events(db)]
+    db.execute("update after_hours.events set emitted_at = emitted_at - interval '4 days' where id <= %s", (ids[1],))
+    assert db.execute("select after_hours.trim_events(1)").fetchall() == [(1,)]
+    assert db.execute("select id from after_hours.event_floor").fetchall() == [(ids[0],)]
+    assert db.execute("select after_hours.trim_events()").fetchall() == [(1,)]
+    assert db.execute("select after_hours.trim_events()").fetchall() == [(0,)]
+    assert db.execute("select id from after_hours.event_floor").fetchall() == [(ids[1],)]
+
+
+def test_pause_stops_the_loop_at_its_next_pass(db: Connection, connect: Connect) -> None:
+    session(db, "-1 second")
+    db.execute("select after_hours.pause_job('announce', clock_timestamp() + interval '1 minute', 'test')")
+    jobs = connect("after_hours_jobs")
+    jobs.execute("call after_hours.announce_loop('0.25 s')")  # would last up to two minutes if it did not look
+    assert events(db) == []
+    assert db.execute("select after_hours.resume_job('announce')").fetchall() == [(True,)]
+
+
+def test_tick_mode_announces_once_and_returns(db: Connection, connect: Connect) -> None:
+    db.execute("update after_hours.settings set announce_mode = 'tick'")
+    session(db, "-1 second")
+    jobs = connect("after_hours_jobs")
+    jobs.execute("call after_hours.announce_loop('30.25 s')")
+    assert events(db) == []
+    jobs.execute("call after_hours.announce_loop('0.25 s')")
+    assert len(events(db)) == 1
