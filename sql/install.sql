@@ -17,6 +17,7 @@ set local client_min_messages = warning;
 \ir functions/next_due.sql
 \ir functions/emit_events.sql
 \ir functions/announce_due.sql
+\ir functions/write_heartbeat.sql
 \ir functions/announce_pass.sql
 \ir functions/announce_mode.sql
 \ir procedures/announce_loop.sql
@@ -45,7 +46,6 @@ set local client_min_messages = warning;
 \ir jobs/purge.sql
 \ir jobs/purge_catch_up.sql
 \ir jobs/housekeeping.sql
-\ir jobs/schedule.sql
 
 -- the relay's surface
 \ir functions/log_position.sql
@@ -65,7 +65,23 @@ set local client_min_messages = warning;
 \ir functions/unblock_user.sql
 \ir functions/disconnect_user.sql
 
--- what was applied
+-- the DBA's views
+\ir functions/list_jobs.sql
+\ir views/jobs.sql
+\ir functions/list_job_runs.sql
+\ir views/job_runs.sql
+\ir functions/list_upcoming.sql
+\ir views/upcoming.sql
+\ir views/lateness.sql
 \ir views/current_sql_objects.sql
 \ir views/sql_drift.sql
+\ir functions/check_scheduler.sql
+\ir functions/check_announcing.sql
+\ir functions/check_retention.sql
+\ir functions/check_relays.sql
+\ir functions/check_schema.sql
+\ir views/health.sql
+
+-- last: what was applied, and pg_cron gets the jobs
 \ir seal.sql
+\ir jobs/schedule.sql

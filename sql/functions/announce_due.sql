@@ -134,11 +134,6 @@ begin
     end if;
 
     next_due := after_hours.next_due(v_now);
-
-    -- one transaction id every 15 s is all that an idle loop costs
-    update after_hours.emitter as e
-    set heartbeat_at = clock_timestamp(), heartbeat_by = format('pid %s', pg_backend_pid())
-    where e.heartbeat_at is null or e.heartbeat_at < clock_timestamp() - interval '15 seconds';
 end
 $$;
 comment on function after_hours.announce_due(integer) is

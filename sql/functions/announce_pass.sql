@@ -38,6 +38,7 @@ begin
     select d.* into v_done from after_hours.announce_due() as d;
     emitted := v_done.expired + v_done.expiring;
     skipped := v_done.skipped;
+    perform after_hours.write_heartbeat();
 end
 $$;
 comment on function after_hours.announce_pass(timestamptz, interval) is

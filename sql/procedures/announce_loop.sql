@@ -16,6 +16,7 @@ begin
     if (select m.mode from after_hours.announce_mode() as m) = 'tick' then
         if p_phase < interval '30 seconds' and not after_hours.is_paused('announce') then
             perform after_hours.announce_due();
+            perform after_hours.write_heartbeat();
         end if;
         return;
     end if;

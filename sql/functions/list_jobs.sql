@@ -1,0 +1,46 @@
+create or replace function after_hours.list_jobs()
+returns table (
+    job text, schedule text, is_active boolean, next_run timestamptz, is_running boolean, last_start timestamptz,
+    last_duration interval, last_status text, last_message text, mode text, accuracy text, runs_as text, command text, purpose text
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: the jobs of the plan as pg_cron has them, with their last run; row security hides these from other roles.
+    -- Returns: a row per planned job; schedule is null if pg_cron does not have it.
+    -- Locks:   none.   Called by: view jobs, check_scheduler.
+    select
+        p.job, j.schedule, j.active,
+        case p.job
+            when 'purge' then (date_trunc('day', clock_timestamp() at time zone 'UTC' - interval '3 hours') + interval '1 day 3 hours') at time zone 'UTC'
+            when 'purge_catch_up' then date_trunc('hour', clock_timestamp() - interval '17 minutes') + interval '77 minutes'
+            when 'housekeeping' then date_trunc('hour', clock_timestamp() - interval '41 minutes') + interval '101 minutes'
+            when 'announce_boot' then null
+            else date_trunc('minute', clock_timestamp()) + interval '1 minute'
+        end,
+        coalesce(r.status = 'running', false), r.start_time, r.end_time - r.start_time, r.status, r.return_message,
+        case when j.nodename is null then null when w.on then 'background worker' else 'libpq ' || j.nodename end,
+        case
+            when p.job like 'announce%' and m.mode = 'loop' then '20 ms'
+            when p.job like 'announce%' then '1 minute'
+            else '1 hour'
+        end,
+        j.username, coalesce(j.command, p.command), p.purpose
+    from after_hours.job_plan as p
+    cross join after_hours.announce_mode() as m
+    cross join (select coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean as on) as w
+    left join cron.job as j on j.jobname = format('after_hours_%s@%s', p.job, current_database()) and j.username = current_user
+    left join lateral (
+        select d.status, d.start_time, d.end_time, d.return_message
+        from cron.job_run_details as d
+        where d.jobid = j.jobid
+        order by d.runid desc
+        limit 1
+    ) as r on true;
+$$;
+comment on function after_hours.list_jobs() is 'The planned jobs as pg_cron has them, with next and last run. Read it as view after_hours.jobs.';
+alter function after_hours.list_jobs() owner to after_hours_jobs;
+revoke all on function after_hours.list_jobs() from public;
+grant execute on function after_hours.list_jobs() to after_hours_owner, after_hours_dba;

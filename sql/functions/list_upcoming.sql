@@ -1,0 +1,38 @@
+create or replace function after_hours.list_upcoming(p_now timestamptz default clock_timestamp())
+returns table (due_at timestamptz, type text, session_id uuid, user_id uuid, deadline timestamptz)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+as $$
+declare
+    v_lead interval;
+    v_since timestamptz;
+begin
+    -- Purpose: what will be announced next, overdue rows first: at most 1,000 of each type.
+    -- Returns: a row per due instant.
+    -- Locks:   none; two index scans.   Called by: view upcoming, check_announcing.
+    select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
+    return query
+    (
+        select least(s.ended_at, s.expires_at), 'after_hours:session_expired', s.id, s.user_id, least(s.ended_at, s.expires_at)
+        from public.after_hours_sessions as s
+        where s.expired_for is distinct from least(s.ended_at, s.expires_at) and least(s.ended_at, s.expires_at) > v_since
+        order by least(s.ended_at, s.expires_at)
+        limit 1000
+    )
+    union all
+    (
+        select greatest(s.expires_at - v_lead, s.started_at), 'after_hours:session_expiring', s.id, s.user_id, s.expires_at
+        from public.after_hours_sessions as s
+        where s.ended_at is null and s.warned_for is distinct from s.expires_at and s.expires_at > greatest(p_now, v_since)
+        order by s.expires_at
+        limit 1000
+    );
+end
+$$;
+comment on function after_hours.list_upcoming(timestamptz) is 'What will be announced next, at most 1,000 of each type. Read it as view after_hours.upcoming.';
+alter function after_hours.list_upcoming(timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.list_upcoming(timestamptz) from public;
+grant execute on function after_hours.list_upcoming(timestamptz) to after_hours_dba;
