@@ -31,6 +31,31 @@ set local client_min_messages = warning;
 \ir functions/save_match.sql
 \ir views/visible_messages.sql
 
+-- retention: hold, preview, purge, prove
+\ir functions/purge_cutoff.sql
+\ir functions/sees_all_rows.sql
+\ir functions/has_enforced_key.sql
+\ir functions/identity.sql
+\ir functions/latest_slot.sql
+\ir views/purgeable_matches.sql
+\ir functions/brake.sql
+\ir functions/arm.sql
+\ir functions/check_hold.sql
+\ir functions/place_hold.sql
+\ir functions/place_user_hold.sql
+\ir functions/release_hold.sql
+\ir functions/lapse_holds.sql
+\ir functions/evidence_hash.sql
+\ir functions/erase_matches.sql
+\ir functions/purge_pressure.sql
+\ir functions/open_purge_run.sql
+\ir functions/purge_batch.sql
+\ir functions/close_purge_run.sql
+\ir procedures/purge.sql
+\ir functions/deletion_receipt.sql
+\ir functions/verify_evidence.sql
+\ir functions/trim_evidence.sql
+
 -- jobs: what pg_cron runs, and the DBA's hand on it
 \ir functions/pause_job.sql
 \ir functions/resume_job.sql

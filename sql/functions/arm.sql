@@ -1,0 +1,31 @@
+create or replace function after_hours.arm(p_reason text)
+returns after_hours.brake_releases
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_release after_hours.brake_releases;
+begin
+    -- Purpose: release the brake: the next runs, until one succeeds but for a day at most, delete what is overdue.
+    --          Says also: this database, on this server, is the one to purge. Recorded with who and why, for good.
+    -- Returns: the release.   Locks: none.   Called by: the DBA, after a look at purge_preview().
+    if coalesce(btrim(p_reason), '') = '' then
+        raise exception using
+            errcode = 'AH017',
+            message = 'releasing the brake needs a reason: it is kept',
+            hint = 'select after_hours.arm(''ticket 4711: backlog of the adopted tables, checked with the preview'');';
+    end if;
+    insert into after_hours.brake_releases (released_by, reason, system_identifier, database_name)
+    select session_user, p_reason, i.system_identifier, i.database_name
+    from after_hours.identity() as i
+    returning * into v_release;
+    return v_release;
+end
+$$;
+comment on function after_hours.arm(text) is
+'Releases the purge''s brake for this database until a run succeeds, for a day at most; records who and why. Look first: select * from after_hours.purge_preview(). Error AH017.';
+alter function after_hours.arm(text) owner to after_hours_owner;
+revoke all on function after_hours.arm(text) from public;
+grant execute on function after_hours.arm(text) to after_hours_dba;

@@ -1,0 +1,147 @@
+create or replace function after_hours.brake(
+    out is_on boolean, out is_released boolean, out reason text, out hint text,
+    out due_matches bigint, out due_messages bigint, out match_limit bigint, out message_limit bigint
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set jit = off
+as $$
+declare
+    v_settings after_hours.settings;
+    v_cutoff timestamptz := after_hours.purge_cutoff();
+    v_now timestamptz := clock_timestamp();
+    v_me record;
+    v_success timestamptz;
+    v_last timestamptz;
+    v_release timestamptz;
+    v_known record;
+    v_shortened record;
+    v_days numeric;
+    v_median_matches numeric;
+    v_median_messages numeric;
+    v_reasons text[] := '{}';
+begin
+    -- Purpose: would deleting what is overdue now be out of proportion, or happen in the wrong database or at the wrong
+    --          time? One formula, weighed before each run: volume, shortened retention, changed identity, clock.
+    -- Returns: is_on: a run would stop; is_released: somebody said go (arm or p_override_brake); why; what is due
+    --          (messages are counted to just above their limit); the limits a run gets.
+    -- Locks:   none.   Called by: open_purge_run, purge_preview, lapse_holds, trim_evidence, health.
+    select s.* into v_settings from after_hours.settings as s;
+    v_me := after_hours.identity();
+    v_success := (
+        select max(r.started_at) from after_hours.purge_runs as r where r.status = 'succeeded' and r.match_id is null
+    );
+    v_last := greatest(
+        (select max(r.started_at) from after_hours.purge_runs as r where r.status <> 'braked'),
+        (select max(b.released_at) from after_hours.brake_releases as b)
+    );
+    v_release := (
+        select max(b.released_at)
+        from after_hours.brake_releases as b
+        where b.system_identifier = v_me.system_identifier and b.database_name = v_me.database_name
+    );
+
+    -- what a day is like: deletions per day over the days that deleted something, an outage spread over its days
+    with daily as (
+        select (r.started_at at time zone 'UTC' - interval '3 hours')::date as day, sum(r.matches) as matches, sum(r.messages) as messages
+        from after_hours.purge_runs as r
+        where r.match_id is null and r.started_at > v_now - interval '60 days' and r.started_at <= v_now
+        group by 1
+        having bool_or(r.status = 'succeeded')
+    ),
+
+    spread as (
+        select d.day, d.matches / s.days as matches, d.messages / s.days as messages
+        from (select d.*, coalesce(d.day - lag(d.day) over (order by d.day), 1) as days from daily as d) as d
+        cross join lateral (select greatest(d.days, 1) as days) as s
+        where d.matches > 0
+        order by d.day desc
+        limit 14
+    )
+
+    select percentile_disc(0.5) within group (order by s.matches), percentile_disc(0.5) within group (order by s.messages)
+    into v_median_matches, v_median_messages
+    from spread as s;
+    v_days := least(greatest(extract(epoch from v_now - v_success) / 86400.0, 1), v_settings.brake_days);
+    match_limit := greatest(
+        v_settings.brake_floor_matches, ceil(v_settings.brake_factor * coalesce(v_median_matches, 0) * coalesce(v_days, 1))
+    );
+    message_limit := greatest(
+        v_settings.brake_floor_messages, ceil(v_settings.brake_factor * coalesce(v_median_messages, 0) * coalesce(v_days, 1))
+    );
+    due_matches := (select count(*) from after_hours.purgeable_matches as p where p.expires_at < v_cutoff);
+    due_messages := (
+        select count(*)
+        from (
+            select
+            from after_hours.purgeable_matches as p
+            join public.after_hours_messages as g on g.match_id = p.id
+            where p.expires_at < v_cutoff
+            limit message_limit + 1
+        ) as g
+    );
+    is_released := coalesce(
+        v_release > v_now - interval '1 day' and v_release <= v_now and (v_success is null or v_success < v_release), false
+    );
+    if due_matches > match_limit or due_messages > message_limit then
+        v_reasons := v_reasons || format(
+            'volume: %s matches (limit %s), %s messages (limit %s) are overdue%s',
+            due_matches, match_limit, case when due_messages > message_limit then 'more than ' || message_limit else due_messages::text end,
+            message_limit,
+            case
+                when v_median_matches is null then '; no earlier run deleted anything'
+                else format('; a usual day deletes %s matches, the last success was %s days ago',
+                    round(v_median_matches), round(extract(epoch from v_now - v_success) / 86400.0, 1))
+            end
+        );
+    end if;
+    select l.old_value, l.new_value, l.changed_by, l.changed_at
+    into v_shortened
+    from after_hours.settings_log as l
+    where l.setting = 'retention' and l.changed_at > v_now - interval '1 day'
+        and (v_release is null or l.changed_at > v_release)
+        and l.new_value::interval < l.old_value::interval
+    order by l.changed_at desc
+    limit 1;
+    if found then
+        v_reasons := v_reasons || format('retention: shortened from %s to %s by %s at %s',
+            v_shortened.old_value, v_shortened.new_value, v_shortened.changed_by, after_hours.iso_utc(v_shortened.changed_at));
+    end if;
+    select k.system_identifier, k.database_name
+    into v_known
+    from (
+        select r.started_at as at, r.system_identifier, r.database_name
+        from after_hours.purge_runs as r
+        where r.status <> 'braked'
+        union all
+        select b.released_at, b.system_identifier, b.database_name
+        from after_hours.brake_releases as b
+    ) as k
+    order by k.at desc
+    limit 1;
+    if (v_known.system_identifier, v_known.database_name) is distinct from (v_me.system_identifier, v_me.database_name)
+        and v_known.system_identifier is not null
+    then
+        v_reasons := v_reasons || format('identity: this is database %s of cluster %s, the last run was in %s of cluster %s',
+            v_me.database_name, v_me.system_identifier, v_known.database_name, v_known.system_identifier);
+    end if;
+    if v_last < v_now - interval '1 year' then
+        v_reasons := v_reasons || format('clock: it is %s, the last run was at %s',
+            after_hours.iso_utc(v_now), after_hours.iso_utc(v_last));
+    end if;
+    is_on := cardinality(v_reasons) > 0 and not is_released;
+    reason := nullif(array_to_string(v_reasons, '; '), '');
+    hint := case
+        when is_on then 'select * from after_hours.purge_preview(); and if it is right: '
+            || 'select after_hours.arm(''why''); the next run goes on.'
+    end;
+end
+$$;
+comment on function after_hours.brake() is
+'Would a purge run stop before deleting? is_on, why, what is due and the limits. Volume: overdue > brake_factor x (median per day x days since the last success, at most brake_days) and above the floor. Also: retention shortened within 24 h, another identity, a clock more than a year ahead of the last run. Released by arm() or p_override_brake.';
+alter function after_hours.brake() owner to after_hours_owner;
+revoke all on function after_hours.brake() from public;
+grant execute on function after_hours.brake() to after_hours_jobs, after_hours_dba;

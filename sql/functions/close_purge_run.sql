@@ -1,0 +1,27 @@
+create or replace function after_hours.close_purge_run(p_run_id bigint, p_status text, p_detail text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Purpose: close one's own open run before its end: partial (its time is up) or failed (an error). That a run has
+    --          succeeded only purge_batch() can say.
+    -- Returns: nothing.   Locks: the run's row.   Called by: purge().
+    if p_status is null or p_status not in ('partial', 'failed') then
+        raise exception using
+            errcode = 'AH012',
+            message = format('a run can''t be closed as %L by hand', p_status),
+            hint = 'CALL after_hours.purge(); closes its runs itself.';
+    end if;
+    update after_hours.purge_runs as r
+    set status = p_status, finished_at = clock_timestamp(), detail = concat_ws('; ', r.detail, p_detail)
+    where r.id = p_run_id and r.status = 'running' and r.backend_pid = pg_backend_pid();
+end
+$$;
+comment on function after_hours.close_purge_run(bigint, text, text) is
+'Closes the session''s own open purge run as partial or failed. Called by purge(). Error AH012.';
+alter function after_hours.close_purge_run(bigint, text, text) owner to after_hours_owner;
+revoke all on function after_hours.close_purge_run(bigint, text, text) from public;
+grant execute on function after_hours.close_purge_run(bigint, text, text) to after_hours_jobs, after_hours_dba;

@@ -1,0 +1,106 @@
+create or replace function after_hours.erase_matches(p_match_ids uuid[], p_give_up_at timestamptz)
+returns table (match_id uuid, messages bigint, outcome text, sqlstate text, message text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+as $$
+declare
+    v_ids uuid[] := p_match_ids;
+    v_erased_ids uuid[];
+    v_erased_messages bigint[];
+    v_count integer;
+    v_state text;
+    v_message text;
+    v_detail text;
+    v_culprit uuid;
+    v_half integer;
+begin
+    -- Purpose: delete the messages of these matches, then the matches: all or, for one that raises, nothing of it. On
+    --          an error everything of this call is undone, and it is tried again without the match that is to blame:
+    --          the one that the error names, else by halves.
+    -- Returns: a row per id: erased (with its message count), failed (with the error), busy (locked, or time is up).
+    -- Locks:   expects the matches locked FOR UPDATE; takes the message rows.   Called by: purge_batch; itself.
+    while cardinality(v_ids) > 0 loop
+        begin
+            -- messages first: the foreign key has no cascade, so that nothing can vanish unseen
+            with gone as (
+                delete from public.after_hours_messages as g where g.match_id = any(v_ids)
+                returning g.match_id
+            ),
+
+            counted as (select g.match_id, count(*) as messages from gone as g group by g.match_id)
+
+            select coalesce(array_agg(c.match_id), '{}'), coalesce(array_agg(c.messages), '{}')
+            into v_erased_ids, v_erased_messages
+            from counted as c;
+            delete from public.after_hours_matches as m where m.id = any(v_ids);
+            get diagnostics v_count = row_count;
+            -- a deferrable key or trigger of the application must speak now, not at the COMMIT outside every handler
+            set constraints all immediate;
+            if v_count <> cardinality(v_ids) then
+                raise exception using
+                    errcode = 'AH014',
+                    message = format('a trigger kept %s of %s matches from being deleted', cardinality(v_ids) - v_count, cardinality(v_ids));
+            end if;
+            -- an enforced foreign key has just proved that no message is left; without one, look
+            if not after_hours.has_enforced_key() then
+                select g.match_id into v_culprit
+                from public.after_hours_messages as g
+                where g.match_id = any(v_ids)
+                limit 1;
+                if found then
+                    raise exception using
+                        errcode = 'AH014',
+                        message = 'a trigger kept messages from being deleted',
+                        detail = format('Messages of match %s are left.', v_culprit);
+                end if;
+            end if;
+            return query
+            select i.id, coalesce(e.messages, 0), 'erased'::text, null::text, null::text
+            from unnest(v_ids) as i (id)
+            left join unnest(v_erased_ids, v_erased_messages) as e (id, messages) on e.id = i.id;
+            return;
+        exception
+            when lock_not_available or deadlock_detected or serialization_failure then
+                -- somebody uses these rows: never an error for the caller, they come again in a smaller batch
+                return query select i.id, 0::bigint, 'busy'::text, null::text, null::text from unnest(v_ids) as i (id);
+                return;
+            when others then
+                get stacked diagnostics v_state = returned_sqlstate, v_message = message_text, v_detail = pg_exception_detail;
+                if v_state like '53%' or v_state like '58%' then
+                    raise; -- disk full and the like: no match is to blame
+                end if;
+        end;
+        v_culprit := (
+            select i.id
+            from unnest(v_ids) as i (id)
+            where v_detail like '%' || i.id::text || '%' or v_message like '%' || i.id::text || '%'
+            limit 1
+        );
+        if cardinality(v_ids) = 1 then
+            v_culprit := v_ids[1];
+        end if;
+        if v_culprit is not null then
+            return query select v_culprit, 0::bigint, 'failed'::text, v_state, concat_ws(' ', v_message || '.', v_detail);
+            v_ids := array_remove(v_ids, v_culprit);
+            continue when clock_timestamp() < p_give_up_at;
+            return query select i.id, 0::bigint, 'busy'::text, null::text, null::text from unnest(v_ids) as i (id);
+            return;
+        end if;
+        if clock_timestamp() >= p_give_up_at then
+            return query select i.id, 0::bigint, 'busy'::text, null::text, null::text from unnest(v_ids) as i (id);
+            return;
+        end if;
+        v_half := cardinality(v_ids) / 2;
+        return query select e.* from after_hours.erase_matches(v_ids[:v_half], p_give_up_at) as e;
+        return query select e.* from after_hours.erase_matches(v_ids[v_half + 1:], p_give_up_at) as e;
+        return;
+    end loop;
+end
+$$;
+comment on function after_hours.erase_matches(uuid[], timestamptz) is
+'Inner part of purge_batch(): deletes locked matches with their messages, and tells apart those that raise. For nobody else: the guards are in purge_batch().';
+alter function after_hours.erase_matches(uuid[], timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.erase_matches(uuid[], timestamptz) from public;

@@ -1,0 +1,305 @@
+create or replace function after_hours.purge_batch(
+    p_run_id bigint,
+    out outcome text, out matches integer, out messages bigint, out nap interval
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set lock_timeout = '50ms'
+set plan_cache_mode = 'force_custom_plan'
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    c_lease constant interval := '1 minute';
+    c_passes constant integer := 5;
+    v_started_at timestamptz := clock_timestamp();
+    v_settings after_hours.settings;
+    v_run after_hours.purge_runs;
+    v_chain after_hours.evidence_chain;
+    v_cutoff timestamptz := after_hours.purge_cutoff();
+    v_limit integer;
+    v_seen integer := 0;
+    v_picked uuid[] := '{}';
+    v_expired_at timestamptz[];
+    v_erased uuid[];
+    v_counts bigint[];
+    v_busy integer := 0;
+    v_failed integer := 0;
+    v_is_retry boolean := false;
+    v_at timestamptz;
+    v_left bigint;
+    v_size integer;
+    v_elapsed interval;
+begin
+    -- Purpose: one batch of a run, all guards included; commits nothing. Nothing is gained by calling it directly: the
+    --          run must be open and this session's own, and the cutoff is the run's or an earlier one.
+    -- Returns: outcome more (call again) | busy (locks not had: nap, call again) | again (another pass over what was
+    --          locked: nap, call again) | succeeded, partial, paused, braked (the run is closed); counts of this batch;
+    --          how long to nap after the COMMIT.
+    -- Locks:   run row → holds SHARE → matches FOR UPDATE SKIP LOCKED → messages → head of the chain; 50 ms at most each.
+    -- Called by: purge().
+    matches := 0;
+    messages := 0;
+    nap := '0';
+    outcome := 'busy';
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception using
+            errcode = 'AH013',
+            message = format('a batch must run at READ COMMITTED, this transaction is at %s', upper(current_setting('transaction_isolation'))),
+            detail = 'What is committed while it waits for its locks must count: an older snapshot would not see a save.',
+            hint = 'CALL after_hours.purge(); it sets the level itself.';
+    end if;
+    perform after_hours.sees_all_rows();
+    select s.* into v_settings from after_hours.settings as s;
+
+    -- step 1: the run, and its lease
+    begin
+        select r.* into v_run from after_hours.purge_runs as r where r.id = p_run_id for update;
+    exception when lock_not_available then
+        return;
+    end;
+    if v_run.status is distinct from 'running' or v_run.backend_pid <> pg_backend_pid() then
+        raise exception using
+            errcode = 'AH012',
+            message = case
+                when v_run.id is null then format('there is no purge run %s', p_run_id)
+                when v_run.status <> 'running' then format('purge run %s is closed: %s', p_run_id, concat_ws(', ', v_run.status, v_run.detail))
+                else format('purge run %s belongs to backend %s', p_run_id, v_run.backend_pid)
+            end,
+            hint = 'CALL after_hours.purge(); opens a run of its own. What happened: select * from after_hours.purge_history;';
+    end if;
+    if after_hours.is_paused('purge') then
+        update after_hours.purge_runs as r
+        set status = 'paused', finished_at = clock_timestamp(), detail = (
+            select format('paused until %s by %s: %s', after_hours.iso_utc(p.until), p.paused_by, p.reason)
+            from after_hours.pauses as p
+            where p.job = 'purge'
+        )
+        where r.id = p_run_id;
+        outcome := 'paused';
+        return;
+    end if;
+    if v_run.matches >= v_run.match_limit or v_run.messages >= v_run.message_limit then
+        -- the brake holds within the run as well: what it weighed at the start is all that may go
+        update after_hours.purge_runs as r
+        set status = 'braked', finished_at = clock_timestamp(), detail = format(
+            'brake: more became overdue during the run than it may delete (%s matches, %s messages)', r.match_limit, r.message_limit
+        )
+        where r.id = p_run_id;
+        outcome := 'braked';
+        return;
+    end if;
+    v_cutoff := least(v_cutoff, v_run.cutoff);
+    v_limit := least(v_run.batch_size, v_settings.purge_batch_max, v_run.match_limit - v_run.matches);
+
+    begin
+        -- step 2: every hold falls wholly before or after this batch
+        lock table after_hours.holds in share mode;
+
+        -- step 3: lock candidates; a row that somebody is saving, holding or writing to is skipped
+        if v_run.match_id is not null then
+            select coalesce(array_agg(c.id), '{}'), count(*)
+            into v_picked, v_seen
+            from (
+                select m.id
+                from public.after_hours_matches as m
+                where m.id = v_run.match_id
+                for update skip locked
+            ) as c;
+            v_limit := 2;
+        else
+            select
+                coalesce(array_agg(c.id), '{}'), count(*),
+                (array_agg(c.expires_at order by c.expires_at desc, c.id desc))[1],
+                (array_agg(c.id order by c.expires_at desc, c.id desc))[1]
+            into v_picked, v_seen, v_run.cursor_expires_at, v_run.cursor_match_id
+            from (
+                select m.id, m.expires_at
+                from public.after_hours_matches as m
+                where m.converted_to_match_id is null and m.expires_at < v_cutoff
+                    and (m.expires_at, m.id) > (v_run.cursor_expires_at, v_run.cursor_match_id)
+                order by m.expires_at, m.id
+                limit v_limit
+                for update skip locked
+            ) as c;
+            if v_seen = 0 then
+                -- the end: give those that raised in earlier runs another chance, a few at a time
+                v_is_retry := true;
+                with due as (
+                    select f.match_id
+                    from after_hours.purge_failures as f
+                    where f.run_id <> p_run_id
+                    order by f.last_at
+                    limit 20
+                ),
+
+                tried as (
+                    update after_hours.purge_failures as f
+                    set run_id = p_run_id
+                    from due as d
+                    where f.match_id = d.match_id
+                    returning f.match_id
+                )
+
+                select coalesce(array_agg(t.match_id), '{}') into v_picked from tried as t;
+                delete from after_hours.purge_failures as f
+                where f.match_id = any(v_picked) and not exists (
+                    select from after_hours.purgeable_matches as p where p.id = f.match_id and p.expires_at < v_cutoff
+                );
+                select coalesce(array_agg(c.id), '{}'), cardinality(v_picked)
+                into v_picked, v_seen
+                from (
+                    select m.id
+                    from public.after_hours_matches as m
+                    where m.id = any(v_picked)
+                    for update skip locked
+                ) as c;
+            end if;
+        end if;
+
+        -- step 4: a second statement, so a second snapshot: what was committed before our locks is seen now
+        select coalesce(array_agg(p.id order by p.id), '{}'), coalesce(array_agg(p.expires_at order by p.id), '{}')
+        into v_picked, v_expired_at
+        from after_hours.purgeable_matches as p
+        where p.id = any(v_picked) and p.expires_at < v_cutoff
+            and (
+                v_is_retry or v_run.match_id is not null
+                or not exists (select from after_hours.purge_failures as f where f.match_id = p.id)
+            );
+    exception when lock_not_available or deadlock_detected or serialization_failure then
+        update after_hours.purge_runs as r set lease_until = clock_timestamp() + c_lease where r.id = p_run_id;
+        return;
+    end;
+
+    -- step 5: delete
+    if cardinality(v_picked) > 0 then
+        with result as materialized (
+            select e.* from after_hours.erase_matches(v_picked, v_started_at + v_settings.purge_batch_target * 2) as e
+        ),
+
+        failures as (
+            insert into after_hours.purge_failures as f (match_id, sqlstate, message, run_id)
+            select e.match_id, e.sqlstate, e.message, p_run_id
+            from result as e
+            where e.outcome = 'failed'
+            on conflict (match_id) do update
+                set sqlstate = excluded.sqlstate, message = excluded.message, attempts = f.attempts + 1,
+                    last_at = clock_timestamp(), run_id = excluded.run_id
+        ),
+
+        mended as (
+            delete from after_hours.purge_failures as f
+            using result as e
+            where e.outcome = 'erased' and f.match_id = e.match_id
+        )
+
+        select
+            coalesce(array_agg(e.match_id order by e.match_id) filter (where e.outcome = 'erased'), '{}'),
+            coalesce(array_agg(e.messages order by e.match_id) filter (where e.outcome = 'erased'), '{}'),
+            count(*) filter (where e.outcome = 'busy'),
+            count(*) filter (where e.outcome = 'failed'),
+            coalesce(sum(e.messages), 0)
+        into v_erased, v_counts, v_busy, v_failed, messages
+        from result as e;
+        matches := cardinality(v_erased);
+    end if;
+
+    -- step 6: tombstones, under the lock of the chain's head
+    if matches > 0 then
+        select array_agg(x.expired_at order by x.id)
+        into v_expired_at
+        from unnest(v_picked, v_expired_at) as x (id, expired_at)
+        where x.id = any(v_erased);
+        select c.* into v_chain from after_hours.evidence_chain as c for update;
+        v_at := clock_timestamp();
+        update after_hours.evidence_chain as c
+        set head_seq = v_chain.head_seq + 1,
+            head_hash = after_hours.evidence_hash(
+                v_chain.head_hash, v_chain.head_seq + 1, p_run_id, v_run.batches + 1, v_at, v_erased, v_expired_at, v_counts
+            );
+        insert into after_hours.purge_batches (seq, run_id, batch, matches, messages, committed_at, prev_hash, hash)
+        select c.head_seq, p_run_id, v_run.batches + 1, purge_batch.matches, purge_batch.messages, v_at, v_chain.head_hash, c.head_hash
+        from after_hours.evidence_chain as c;
+        insert into after_hours.purged_matches (match_id, seq, expired_at, messages)
+        select x.match_id, v_chain.head_seq + 1, x.expired_at, x.messages
+        from unnest(v_erased, v_expired_at, v_counts) as x (match_id, expired_at, messages);
+    end if;
+
+    -- step 7: the run's row: what was done, where to go on, how much next time
+    v_elapsed := clock_timestamp() - v_started_at;
+    nap := case
+        when after_hours.purge_pressure() > v_settings.purge_max_lag then v_settings.purge_max_nap
+        when exists (select from pg_locks as l where not l.granted and pg_backend_pid() = any(pg_blocking_pids(l.pid)))
+            then least(v_elapsed, v_settings.purge_max_nap)
+        else '0'
+    end;
+    v_size := case
+        when v_busy > 0 then greatest(cardinality(v_picked) / 8, 1)
+        -- a batch that was quick because there was little to delete in it says nothing about the next one
+        when v_elapsed <= v_settings.purge_batch_target and matches * 2 < v_run.batch_size then v_run.batch_size
+        else least(greatest(
+            (v_run.batch_size * least(greatest(
+                extract(epoch from v_settings.purge_batch_target) / greatest(extract(epoch from v_elapsed), 0.001), 0.25
+            ), 2))::integer, 1
+        ), v_settings.purge_batch_max)
+    end;
+    update after_hours.purge_runs as r
+    set lease_until = clock_timestamp() + c_lease,
+        cursor_expires_at = coalesce(v_run.cursor_expires_at, r.cursor_expires_at),
+        cursor_match_id = coalesce(v_run.cursor_match_id, r.cursor_match_id),
+        batch_size = v_size,
+        batches = r.batches + (purge_batch.matches > 0)::integer,
+        matches = r.matches + purge_batch.matches,
+        messages = r.messages + purge_batch.messages,
+        skipped = r.skipped + v_busy,
+        failed = r.failed + v_failed,
+        longest_batch = greatest(r.longest_batch, v_elapsed)
+    where r.id = p_run_id;
+    outcome := 'more';
+    if v_run.match_id is null and v_seen > 0 then
+        return;
+    end if;
+
+    -- step 8: the end of a pass: closed as succeeded only if nothing overdue is left beyond not_purged
+    v_left := (
+        select count(*)
+        from (
+            select
+            from after_hours.purgeable_matches as p
+            where p.expires_at < v_cutoff and (v_run.match_id is null or p.id = v_run.match_id)
+                and not exists (select from after_hours.purge_failures as f where f.match_id = p.id)
+            limit 1000
+        ) as l
+    );
+    if v_left > 0 and v_run.passes < c_passes then
+        update after_hours.purge_runs as r
+        set passes = r.passes + 1,
+            cursor_expires_at = '-infinity',
+            cursor_match_id = '00000000-0000-0000-0000-000000000000',
+            -- few are left, and one of them is locked: small batches find out which
+            batch_size = greatest(least(v_left::integer, r.batch_size) / 8, 1)
+        where r.id = p_run_id;
+        outcome := 'again';
+        return;
+    end if;
+    outcome := case when v_left > 0 then 'partial' else 'succeeded' end;
+    update after_hours.purge_runs as r
+    set status = purge_batch.outcome,
+        finished_at = clock_timestamp(),
+        detail = concat_ws(
+            '; ',
+            r.detail,
+            case when v_left > 0 then format('%s overdue matches are locked by other transactions', case when v_left = 1000 then 'at least 1000' else v_left::text end) end,
+            case when r.failed > 0 then format('%s set aside, see after_hours.not_purged', r.failed) end
+        )
+    where r.id = p_run_id;
+end
+$$;
+comment on function after_hours.purge_batch(bigint) is
+'One batch of an open purge run, with all the guards: run open and its own, not paused, not braked, READ COMMITTED, its own cutoff. Commits nothing. Called by purge(). Errors AH012, AH013, AH015.';
+alter function after_hours.purge_batch(bigint) owner to after_hours_owner;
+revoke all on function after_hours.purge_batch(bigint) from public;
+grant execute on function after_hours.purge_batch(bigint) to after_hours_jobs, after_hours_dba;

@@ -1,0 +1,21 @@
+create or replace function after_hours.purge_pressure()
+returns bigint
+language sql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: how far is the slowest connected replica behind? A purge that outruns its replicas waits for them.
+    -- Returns: bytes of WAL not yet replayed there; 0 without replicas.
+    -- Locks:   none. Owned by after_hours_jobs: it needs pg_monitor to see the positions.   Called by: purge_batch.
+    select case
+        when pg_is_in_recovery() then 0
+        else coalesce((select max(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)) from pg_stat_replication as r), 0)::bigint
+    end;
+$$;
+comment on function after_hours.purge_pressure() is
+'Bytes of WAL that the slowest connected replica has not yet replayed; the purge naps above settings.purge_max_lag.';
+alter function after_hours.purge_pressure() owner to after_hours_jobs;
+revoke all on function after_hours.purge_pressure() from public;
+grant execute on function after_hours.purge_pressure() to after_hours_owner, after_hours_jobs, after_hours_dba;

@@ -1,0 +1,83 @@
+create or replace function after_hours.verify_evidence()
+returns table (run_id bigint, batch integer, ok boolean, detail text)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: recompute the whole chain: each batch's hash from its tombstones and the hash before it, from the anchor
+    --          to the head. One snapshot: a purge may go on meanwhile.
+    -- Returns: a row per batch in the chain's order, the first that is not ok is where somebody laid hands on; then one
+    --          row (run_id null) about the chain as a whole.
+    -- Locks:   none; reads all tombstones.   Called by: the DBA, an auditor.
+    with batches as (
+        select
+            b.*,
+            coalesce(lag(b.hash) over (order by b.seq), c.anchor_hash) as expected_prev,
+            coalesce(lag(b.seq) over (order by b.seq), c.anchor_seq) + 1 as expected_seq
+        from after_hours.purge_batches as b
+        cross join after_hours.evidence_chain as c
+    ),
+
+    checked as (
+        select
+            b.seq, b.run_id, b.batch, b.hash,
+            case
+                when b.seq <> b.expected_seq then format('batch %s of the chain is missing', b.expected_seq)
+                when b.prev_hash <> b.expected_prev then 'does not follow the batch before it'
+                when t.tombstones <> b.matches
+                    then format('%s tombstones instead of %s: %s', t.tombstones, b.matches,
+                        case when t.tombstones < b.matches then 'removed' else 'added' end)
+                when t.messages <> b.messages then format('tombstones add up to %s messages instead of %s', t.messages, b.messages)
+                when t.hash <> b.hash then 'a tombstone or the batch''s row was changed'
+            end as wrong
+        from batches as b
+        cross join lateral (
+            select
+                count(*) as tombstones,
+                coalesce(sum(a.messages), 0) as messages,
+                after_hours.evidence_hash(
+                    b.prev_hash, b.seq, b.run_id, b.batch, b.committed_at,
+                    array_agg(a.match_id order by a.match_id), array_agg(a.expired_at order by a.match_id), array_agg(a.messages order by a.match_id)
+                ) as hash
+            from after_hours.purged_matches as a
+            where a.seq = b.seq
+        ) as t
+    ),
+
+    summary as (
+        select
+            count(*) as batches,
+            count(*) filter (where k.wrong is not null) as broken,
+            max(k.seq) as last_seq,
+            (array_agg(k.hash order by k.seq desc))[1] as last_hash,
+            (array_agg(format('run %s batch %s (%s of the chain)', k.run_id, k.batch, k.seq) order by k.seq) filter (where k.wrong is not null))[1] as first_broken
+        from checked as k
+    )
+
+    select x.run_id, x.batch, x.ok, x.detail
+    from (
+        select k.seq, k.run_id, k.batch, k.wrong is null as ok, coalesce(k.wrong, 'ok') as detail
+        from checked as k
+        union all
+        select
+            null, null, null,
+            s.broken = 0 and coalesce(s.last_seq, c.anchor_seq) = c.head_seq and coalesce(s.last_hash, c.anchor_hash) = c.head_hash,
+            case
+                when s.broken > 0 then format('%s of %s batches are broken, the first is %s', s.broken, s.batches, s.first_broken)
+                when coalesce(s.last_seq, c.anchor_seq) < c.head_seq
+                    then format('the last batches are missing: the chain ends at %s, its head is %s', coalesce(s.last_seq, c.anchor_seq), c.head_seq)
+                when coalesce(s.last_seq, c.anchor_seq) <> c.head_seq or coalesce(s.last_hash, c.anchor_hash) <> c.head_hash
+                    then 'the head of the chain was changed'
+                else format('%s batches verified, from anchor %s to head %s: %s', s.batches, c.anchor_seq, c.head_seq, encode(c.head_hash, 'hex'))
+            end
+        from summary as s
+        cross join after_hours.evidence_chain as c
+    ) as x
+    order by x.seq nulls last;
+$$;
+comment on function after_hours.verify_evidence() is
+'Recomputes the hash chain over all tombstones: a row per batch (the first with ok = false is the first broken one), then one about the whole chain. Compare the head with the one in the server log.';
+alter function after_hours.verify_evidence() owner to after_hours_owner;
+revoke all on function after_hours.verify_evidence() from public;
+grant execute on function after_hours.verify_evidence() to after_hours_dba;

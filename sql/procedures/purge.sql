@@ -1,0 +1,116 @@
+create or replace procedure after_hours.purge(
+    p_trigger text default 'manual',
+    p_max_seconds numeric default 3000,
+    p_match_id uuid default null,
+    p_override_brake text default null
+)
+language plpgsql
+as $$
+declare
+    v_sync text := pg_catalog.current_setting('synchronous_commit');
+    v_run after_hours.purge_runs;
+    v_batch record;
+    v_started_at timestamptz := pg_catalog.clock_timestamp();
+    v_until timestamptz := v_started_at + coalesce(p_max_seconds, 3000) * interval '1 second';
+    v_told_at timestamptz := v_started_at;
+    v_matches bigint := 0;
+    v_messages bigint := 0;
+    v_elapsed numeric;
+    v_nap numeric;
+    v_back_off numeric := 0.01;
+    v_is_atomic boolean := false;
+    v_state text;
+    v_error text;
+begin
+    -- Purpose: delete overdue matches with their messages, a short transaction at a time, until none is left or the
+    --          time is up. Ctrl-C is safe at any moment: the next call goes on.
+    --          COMMITs, so it can have no SET clause: each transaction sets its search_path first.
+    -- Locks:   those of purge_batch(), for some 40 ms at a time; none while it naps.
+    -- Called by: pg_cron ('schedule', 'catch_up'); by hand: CALL after_hours.purge();
+    set local search_path = pg_catalog, pg_temp;
+    -- inside BEGIN nothing could be committed: find out before anything is done
+    begin
+        commit;
+    exception when invalid_transaction_termination then
+        v_is_atomic := sqlerrm !~ 'subtransaction'
+            and (sqlerrm ~ 'invalid transaction termination' or transaction_timestamp() < statement_timestamp());
+    end;
+    if v_is_atomic then
+        raise exception using
+            errcode = 'AH010',
+            message = 'purge() commits as it goes and can''t run inside a transaction block',
+            hint = 'End the transaction (COMMIT; or ROLLBACK;), then: CALL after_hours.purge();';
+    end if;
+    commit;
+    set transaction isolation level read committed, read write;
+    set local search_path = pg_catalog, pg_temp;
+    v_run := after_hours.open_purge_run(p_trigger, p_match_id, p_override_brake);
+    commit;
+    if v_run.id is null then
+        return;
+    end if;
+
+    loop
+        set transaction isolation level read committed, read write;
+        set local search_path = pg_catalog, pg_temp;
+        -- a crash may undo the last batches, tombstones and all; the next run does them again. The last one is flushed.
+        set local synchronous_commit = off;
+        begin
+            select b.* into v_batch from after_hours.purge_batch(v_run.id) as b;
+        exception when others then
+            get stacked diagnostics v_state = returned_sqlstate, v_error = message_text;
+        end;
+        if v_state is not null then
+            perform set_config('synchronous_commit', v_sync, true);
+            perform after_hours.close_purge_run(v_run.id, 'failed', format('%s (%s)', v_error, v_state));
+            commit;
+            raise exception using
+                errcode = v_state,
+                message = format('purge run %s failed: %s', v_run.id, v_error),
+                hint = format('What was deleted before stays deleted. select * from after_hours.purge_history where run_id = %s;', v_run.id);
+        end if;
+        if v_batch.outcome not in ('more', 'busy', 'again') then
+            perform set_config('synchronous_commit', v_sync, true);
+        end if;
+        commit;
+        set local search_path = pg_catalog, pg_temp;
+        v_matches := v_matches + v_batch.matches;
+        v_messages := v_messages + v_batch.messages;
+        v_elapsed := extract(epoch from clock_timestamp() - v_started_at);
+        exit when v_batch.outcome not in ('more', 'busy', 'again');
+        if clock_timestamp() >= v_until then
+            perform after_hours.close_purge_run(v_run.id, 'partial', format('stopped after %s s, as told', round(v_elapsed, 1)));
+            v_batch.outcome := 'partial';
+            commit;
+            exit;
+        end if;
+        if clock_timestamp() >= v_told_at + interval '1 second' then
+            v_told_at := clock_timestamp();
+            raise notice 'run %: % of about % matches, % messages, % s%',
+                v_run.id, v_matches, greatest(v_run.due_matches, v_matches), v_messages, round(v_elapsed, 1),
+                case when v_matches > 0 then format(', about %s s to go',
+                    round(greatest(v_run.due_matches - v_matches, 0) * v_elapsed / v_matches, 0)) else '' end;
+        end if;
+        -- nap only when somebody is in need of it, and only now that no lock is held
+        v_nap := case v_batch.outcome
+            when 'busy' then v_back_off
+            when 'again' then 0.5
+            else extract(epoch from v_batch.nap)
+        end;
+        v_back_off := case when v_batch.outcome = 'busy' then least(v_back_off * 2, 0.5) else 0.01 end;
+        commit;
+        if v_nap > 0 then
+            perform pg_catalog.pg_sleep(v_nap);
+            commit;
+        end if;
+    end loop;
+    raise notice 'run % %: % matches, % messages in % s',
+        v_run.id, v_batch.outcome, v_matches, v_messages, pg_catalog.round(v_elapsed, 2)
+        using hint = 'select * from after_hours.purge_history limit 1; and what stays: select * from after_hours.not_purged;';
+end
+$$;
+comment on procedure after_hours.purge(text, numeric, uuid, text) is
+'Deletes overdue matches with their messages in short transactions. p_trigger: manual (default), schedule, catch_up; p_max_seconds: its time; p_match_id: only this one, by the same rules; p_override_brake: the reason to go on in spite of the brake. Safe to cancel. Errors AH003, AH004, AH010, AH011, AH015.';
+alter procedure after_hours.purge(text, numeric, uuid, text) owner to after_hours_owner;
+revoke all on procedure after_hours.purge(text, numeric, uuid, text) from public;
+grant execute on procedure after_hours.purge(text, numeric, uuid, text) to after_hours_jobs, after_hours_dba;
