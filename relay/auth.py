@@ -1,0 +1,141 @@
+"""Who a token speaks for; refuses what isn't signed by our key for our audience, and never repeats a token."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+if TYPE_CHECKING:
+    from relay.settings import Settings
+
+log = logging.getLogger("relay.auth")
+
+MAX_TOKEN = 4096
+LEEWAY = 5.0  # seconds by which our clock and the issuer's may differ
+
+
+class Refused(Exception):
+    """The token is not good. `reason` is a word for metrics; it never holds anything of the token."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a token speaks for, and for how long (expires_at: seconds since 1970)."""
+
+    user: UUID
+    issued_at: datetime
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key and the one algorithm it is for: what the token says about its algorithm is never believed."""
+
+    key: Any
+    algorithm: str
+    kid: str | None = None
+
+
+class Verifier:
+    """Checks tokens against a secret, or the public keys of a file (PEM or JWKS), re-read when it changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._version: tuple[int, int] | None = None
+        self._keys: list[Key] = []
+        if settings.jwt_secret is not None:
+            self._keys = [Key(settings.jwt_secret.get_secret_value(), "HS256")]
+        else:
+            self._read_keys()
+
+    def verify(self, token: str) -> Identity:
+        """The identity a token proves. Raises Refused."""
+        if len(token) > MAX_TOKEN:
+            raise Refused("too_long")
+        if self._settings.jwt_key_file is not None:
+            self._reread_keys()
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.InvalidTokenError, ValueError, RecursionError):
+            raise Refused("unreadable") from None
+        reason = "wrong_key"
+        for key in self._keys:
+            if header.get("alg") != key.algorithm or (key.kid and header.get("kid") not in (None, key.kid)):
+                continue
+            try:
+                claims = jwt.decode(
+                    token,
+                    key.key,
+                    algorithms=[key.algorithm],
+                    audience=self._settings.jwt_audience,
+                    issuer=self._settings.jwt_issuer,
+                    leeway=LEEWAY,
+                    options={"require": ["exp", "iat", "aud"]},
+                )
+                return self._identity(claims)
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ExpiredSignatureError:
+                reason = "expired"
+            except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError) as error:
+                reason = type(error).__name__.removesuffix("Error").lower()
+            break
+        raise Refused(reason)
+
+    def _identity(self, claims: dict[str, Any]) -> Identity:
+        user = claims.get(self._settings.user_claim)
+        if not isinstance(user, str):
+            raise Refused("no_user")
+        try:
+            user_id = UUID(user)
+        except ValueError:
+            raise Refused("no_user") from None
+        # A year is for ever: keeps every instant one that can be written.
+        expires_at = min(float(claims["exp"]), time.time() + 366 * 86400)
+        return Identity(user_id, datetime.fromtimestamp(float(claims["iat"]), UTC), expires_at)
+
+    def _reread_keys(self) -> None:
+        try:
+            self._read_keys()
+        except (OSError, ValueError, TypeError, jwt.PyJWTError) as error:
+            log.warning("keys not re-read, the old ones stay", extra={"error": str(error)})
+
+    def _read_keys(self) -> None:
+        path = self._settings.jwt_key_file
+        assert path is not None
+        status = path.stat()
+        version = (status.st_mtime_ns, status.st_ino)
+        if version == self._version:
+            return
+        self._version = version
+        text = path.read_text()
+        if text.lstrip().startswith("{"):
+            found = [(jwt.PyJWK(each).key, each.get("kid")) for each in json.loads(text)["keys"]]
+        else:
+            found = [(load_pem_public_key(text.encode()), None)]
+        self._keys = [Key(key, algorithm_for(key), kid) for key, kid in found]
+        log.info("keys read", extra={"count": len(self._keys)})
+
+
+def algorithm_for(key: object) -> str:
+    """The one algorithm a public key is used with. Raises ValueError for secrets and unknown kinds."""
+    if isinstance(key, rsa.RSAPublicKey):
+        return "RS256"
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "EdDSA"
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return "ES256"
+    raise ValueError("RELAY_JWT_KEY_FILE: only public RSA, P-256 and Ed25519 keys are used")

@@ -1,0 +1,73 @@
+"""What `relay check` finds: each thing a relay needs, tried once, told in one line. Changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+from contextlib import closing
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from relay.auth import Verifier
+from relay.database import Link
+from relay.settings import split_hosts
+from relay.sockets import listening_socket
+
+if TYPE_CHECKING:
+    from relay.settings import Settings
+
+PROBE_SECONDS = 2.0
+
+
+async def check_everything(settings: Settings) -> list[tuple[bool, str]]:
+    """(is good, one line) for each thing looked at."""
+    found = [(True, "settings read")]
+    try:
+        Verifier(settings)
+        found.append((True, "keys read"))
+    except Exception as error:
+        found.append((False, f"RELAY_JWT_KEY_FILE: {error}"))
+    for name, address in (("RELAY_BIND", settings.bind), ("RELAY_ADMIN_BIND", settings.admin_bind)):
+        try:
+            with closing(listening_socket(address)):
+                found.append((True, f"{name}: {address} is free"))
+        except OSError as error:
+            found.append((False, f"{name}: {address}: {error.strerror} (is a relay running?)"))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    enough = files >= settings.max_sockets + 100
+    found.append(
+        (enough, f"open files: {files} allowed, RELAY_MAX_SOCKETS needs {settings.max_sockets + 100}")
+    )
+    for dsn in split_hosts(settings.dsn.get_secret_value()):
+        found += await check_host(dsn, settings)
+    return found
+
+
+async def check_host(dsn: str, settings: Settings) -> list[tuple[bool, str]]:
+    """One host of RELAY_DSN: connect, LISTEN, call the functions, hear the canary."""
+    url = urlsplit(dsn)
+    name = f"RELAY_DSN: {url.hostname or url.query}"
+    heard = asyncio.Event()
+    try:
+        link = await Link.open(dsn, settings, lambda: None, lambda _payload: heard.set())
+    except Exception as error:
+        return [(False, f"{name}: {type(error).__name__}: {error}")]
+    try:
+        page = await link.read(None)
+        status = json.loads(await link.status())
+        await link.probe("check")
+        async with asyncio.timeout(PROBE_SECONDS):
+            await heard.wait()
+    except TimeoutError:
+        return [(False, f"{name}: no NOTIFY comes back in {PROBE_SECONDS:g} s (a pooler in between?)")]
+    except Exception as error:
+        return [(False, f"{name}: {type(error).__name__}: {error}")]
+    finally:
+        link.terminate()
+    age = status["heartbeatAgeSeconds"]
+    beat = age is not None and age < 65
+    return [
+        (True, f"{name}: a primary, hears NOTIFY, events up to {page.cursor}"),
+        (beat, f"{name}: {'announcing' if beat else 'nobody announces'}, heartbeat {age} s ago"),
+    ]

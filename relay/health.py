@@ -1,0 +1,132 @@
+"""What the relay says of itself: /livez (the loop turns), /readyz (live), /metrics, /ops. Never a user id."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from starlette.requests import Request
+
+    from relay.hub import Hub
+    from relay.listener import Listener
+    from relay.records import Event
+
+STATES = ("connecting", "catching up", "live", "stale", "draining")
+LATENESS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
+
+
+class Metrics:
+    """All counters of one relay, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        name = "after_hours_relay_"
+        self.state = Gauge(f"{name}state", "1 for the state the relay is in", ["state"], registry=registry)
+        self.polling = Gauge(f"{name}polling", "1 while the canary does not come back", registry=registry)
+        self.canary = Gauge(
+            f"{name}canary_seconds", "Last round trip of the canary NOTIFY", registry=registry
+        )
+        self.queue = Gauge(
+            f"{name}notification_queue_usage", "pg_notification_queue_usage()", registry=registry
+        )
+        self.heartbeat = Gauge(
+            f"{name}emitter_heartbeat_age_seconds", "Age of the emitter's heartbeat", registry=registry
+        )
+        self.connects = Counter(f"{name}connects", "Connections made to PostgreSQL", registry=registry)
+        self.reads = Counter(f"{name}reads", "Reads of the event log", registry=registry)
+        self.empty = Counter(f"{name}empty_wakeups", "Wake-ups that found nothing", registry=registry)
+        self.events = Counter(f"{name}events", "Events read", registry=registry)
+        self.frames = Counter(f"{name}event_frames", "Events written to sockets", registry=registry)
+        self.since_due = Histogram(
+            f"{name}due_to_sent_seconds", "Due instant to socket", buckets=LATENESS, registry=registry
+        )
+        self.since_emitted = Histogram(
+            f"{name}emitted_to_sent_seconds", "Emitted to socket", buckets=LATENESS, registry=registry
+        )
+        self.sockets = Gauge(f"{name}sockets", "Clients connected", registry=registry)
+        self.buffered = Gauge(
+            f"{name}buffered_bytes", "Bytes waiting for clients that read slowly", registry=registry
+        )
+        self.slow = Counter(f"{name}slow_disconnects", "Clients cut for not reading", registry=registry)
+        self.silent = Counter(
+            f"{name}silent_disconnects", "Clients cut for not answering a ping", registry=registry
+        )
+        self.closed = Counter(f"{name}closed", "Connections closed by the relay", ["code"], registry=registry)
+        self.refused = Counter(f"{name}refused", "Clients refused", ["reason"], registry=registry)
+        self.receipts_dropped = Counter(f"{name}receipts_dropped", "Receipts not kept", registry=registry)
+        self.rescues = Counter(
+            f"{name}rescues", "Passes of announcing made for a stopped scheduler", registry=registry
+        )
+
+    def sent(self, event: Event, now: datetime) -> None:
+        """An event went to a socket."""
+        self.frames.inc()
+        self.since_due.observe((now - event.due_at).total_seconds())
+        self.since_emitted.observe((now - event.emitted_at).total_seconds())
+
+
+class Health:
+    """The routes of the admin address, and /livez of the public one."""
+
+    def __init__(self, hub: Hub, listener: Listener, metrics: Metrics) -> None:
+        self._hub = hub
+        self._listener = listener
+        self._metrics = metrics
+
+    def public(self) -> list[Route]:
+        """Routes for everybody."""
+        return [Route("/livez", self.livez)]
+
+    def admin(self) -> list[Route]:
+        """Routes for the admin address only."""
+        return [
+            Route("/livez", self.livez),
+            Route("/readyz", self.readyz),
+            Route("/metrics", self.metrics),
+            Route("/ops", self.ops),
+        ]
+
+    async def livez(self, _request: Request) -> Response:
+        """The loop turns: that this answers is the answer."""
+        return JSONResponse({"alive": True})
+
+    async def readyz(self, _request: Request) -> Response:
+        """200 while live; the reason in any case."""
+        listener = self._listener
+        ready = listener.state == "live"
+        said = {"ready": ready, "state": listener.state, "mode": listener.mode, "reason": listener.reason}
+        return JSONResponse(said, status_code=200 if ready else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Prometheus text."""
+        metrics = self._metrics
+        for state in STATES:
+            metrics.state.labels(state).set(state == self._listener.state)
+        metrics.polling.set(self._listener.mode == "polling")
+        metrics.sockets.set(self._hub.count)
+        metrics.buffered.set(sum(socket.sink.buffered() for socket in self._hub.sockets()))
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def ops(self, _request: Request) -> Response:
+        """This relay and the database at a glance, as JSON."""
+        listener = self._listener
+        relay = {
+            "node": self._hub.node,
+            "state": listener.state,
+            "mode": listener.mode,
+            "reason": listener.reason,
+            "sockets": self._hub.count,
+            "users": len(self._hub.users),
+        }
+        database = await listener.status()
+        return Response(
+            f'{{"relay":{json.dumps(relay)},"database":{database or "null"}}}', media_type="application/json"
+        )

@@ -1,0 +1,237 @@
+"""Keeps one LISTEN connection alive and the hub up to date. A NOTIFY only wakes it: its text is never believed.
+
+connecting --LISTEN--> catching up --read to the head--> live (mode notify; polling while the canary is lost)
+    ^                       |                             |
+    +--- closed, silent for CALL_SECONDS, not a primary --+        in any of them: no read for 5 s is "stale"
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from relay.database import Link
+from relay.settings import split_hosts
+
+if TYPE_CHECKING:
+    from relay.health import Metrics
+    from relay.hub import Hub
+    from relay.receipts import Receipts
+    from relay.records import Answer, Ask
+    from relay.settings import Settings
+
+log = logging.getLogger("relay.listener")
+
+CANARY_SECONDS = 2.0
+STALE_SECONDS = 5.0
+FORGOTTEN_SECONDS = 30.0  # without a read for longer, nobody's place is taken for granted
+NOTIFY_POLL, DEAF_POLL = 2.0, 1.0  # seconds between reads that nothing asked for
+BEAT_SECONDS = 10.0
+TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class Listener:
+    """The one reader of the event log in this process."""
+
+    def __init__(self, settings: Settings, hub: Hub, metrics: Metrics, receipts: Receipts) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._metrics = metrics
+        self._receipts = receipts
+        self._hosts = split_hosts(settings.dsn.get_secret_value())
+        self._link: Link | None = None
+        self._woken = asyncio.Event()
+        self._was_woken = False
+        self._nonce: str | None = None
+        self._probed_at = 0.0
+        self._canary: float | None = None
+        self._read_at = time.monotonic()
+        self._read_wall = time.time()
+        self._started = datetime.now(UTC)
+        self._told_stale = False
+        self._base = "connecting"
+        self.is_draining = False
+        self.mode: str | None = None
+        self.reason = "not connected yet"
+
+    @property
+    def state(self) -> str:
+        """connecting, catching up, live, stale or draining."""
+        if self.is_draining:
+            return "draining"
+        if self._told_stale:
+            return "stale"
+        return self._base
+
+    async def run(self) -> None:
+        """Connect, follow, and do it again, for ever. A host that doesn't answer costs connect_seconds."""
+        while True:
+            for dsn in self._hosts:
+                try:
+                    await self._follow_host(dsn)
+                except* TROUBLE as group:
+                    self._say(group.exceptions[0])
+                finally:
+                    self._end_link()
+            await asyncio.sleep(random.uniform(0.05, 0.4))  # noqa: S311 - spreads reconnects, no secret
+
+    def _say(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+        if reason != self.reason:
+            log.warning("database not followed", extra={"reason": reason})
+        self.reason = reason
+
+    def _end_link(self) -> None:
+        if self._link is not None:
+            self._link.terminate()
+            self._hub.lost()
+        self._link = None
+        self._nonce = None
+        self._base = "connecting"
+        self.mode = None
+
+    async def _follow_host(self, dsn: str) -> None:
+        link = await Link.open(dsn, self._settings, self._notified, self._probed)
+        self._link = link
+        self._metrics.connects.inc()
+        self._base = "catching up"
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_canary(link))
+            tasks.create_task(self._follow(link))
+            tasks.create_task(self._keep_beating(link))
+            tasks.create_task(self._keep_receipts(link))
+
+    # ---- reading
+
+    async def _follow(self, link: Link) -> None:
+        empty = 0
+        while True:
+            woken, self._was_woken = self._was_woken, False
+            self._woken.clear()
+            page = await link.read(self._hub.cursor)
+            now = time.monotonic()
+            if self._hub.life is not None and now - self._read_at > FORGOTTEN_SECONDS:
+                self._hub.attach_afresh()
+            self._read_at, self._read_wall = now, time.time()
+            self._hub.take(page)
+            self._metrics.reads.inc()
+            if page.more:
+                continue
+            self._be_live()
+            if woken and not page.events and not page.blocks:
+                self._metrics.empty.inc()
+                empty += 1  # anybody may NOTIFY: wake-ups for nothing are answered ever more slowly
+                await asyncio.sleep(min(0.001 * empty, 0.05))
+            else:
+                empty = 0
+            try:
+                async with asyncio.timeout(NOTIFY_POLL if self.mode == "notify" else DEAF_POLL):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+
+    def _notified(self) -> None:
+        self._was_woken = True
+        self._woken.set()
+
+    def _be_live(self) -> None:
+        self.reason = (
+            "following" if self.mode == "notify" else "polling: the canary NOTIFY does not come back"
+        )
+        if self._base != "live":
+            self._base = "live"
+            log.info("live", extra={"cursor": self._hub.cursor})
+        if self._told_stale:
+            self._told_stale = False
+            self._hub.tell_live()
+
+    def check_stale(self) -> None:
+        """Called every second: tell the clients when what they see may be old."""
+        age = time.monotonic() - self._read_at
+        if not self._told_stale and self._hub.life is not None and age > STALE_SECONDS:
+            self._told_stale = True
+            log.warning("stale", extra={"since": self._read_wall})
+            self._hub.tell_stale(self._read_wall)
+
+    # ---- the canary
+
+    async def _keep_canary(self, link: Link) -> None:
+        while True:
+            self._nonce = nonce = secrets.token_hex(8)
+            await link.probe(nonce)
+            self._probed_at = time.monotonic()
+            await asyncio.sleep(CANARY_SECONDS)
+            if self._nonce == nonce and self.mode != "polling":
+                self.mode = "polling"
+                log.warning("deaf: polling every second", extra={"seconds": CANARY_SECONDS})
+
+    def _probed(self, payload: str) -> None:
+        if payload != self._nonce:
+            return
+        self._nonce = None
+        self._canary = max(0.0, time.monotonic() - self._probed_at)
+        self._metrics.canary.set(self._canary)
+        if self.mode != "notify":
+            log.info("hears NOTIFY")
+            self.mode = "notify"
+
+    # ---- what else goes over the calling connection
+
+    async def _keep_beating(self, link: Link) -> None:
+        while True:
+            canary = None if self._canary is None else timedelta(seconds=self._canary)
+            wanted = await link.beat(
+                self._hub.node, self.state, self.mode, self._hub.count, canary, self._started
+            )
+            self._receipts.wanted = wanted.receipts
+            self._metrics.queue.set(wanted.queue_usage)
+            if wanted.heartbeat_age is not None:
+                self._metrics.heartbeat.set(wanted.heartbeat_age.total_seconds())
+            if wanted.rescue and not self.is_draining:
+                try:
+                    counts = await link.rescue()
+                    self._metrics.rescues.inc()
+                    log.warning("announced for a stopped scheduler", extra={"counts": counts})
+                except asyncpg.PostgresError as error:
+                    log.warning("no rescue", extra={"sqlstate": error.sqlstate, "reason": str(error)})
+            await asyncio.sleep(BEAT_SECONDS if not wanted.rescue else 1.0)
+
+    async def _keep_receipts(self, link: Link) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            rows = self._receipts.take()
+            for first in range(0, len(rows), 2000):
+                try:
+                    await link.receipts(self._hub.node, rows[first : first + 2000])
+                except asyncpg.DataError as error:
+                    log.warning("receipts not kept", extra={"sqlstate": error.sqlstate, "reason": str(error)})
+
+    async def attach(self, asks: list[Ask]) -> list[Answer]:
+        """relay_attach for the hub. Raises ConnectionError when there is no database to ask."""
+        link = self._link
+        if link is None:
+            raise ConnectionError("not connected")
+        try:
+            return await link.attach(
+                [ask.user for ask in asks], [ask.cursor for ask in asks], [ask.issued_at for ask in asks]
+            )
+        except TROUBLE as error:
+            log.warning("attach failed", extra={"reason": f"{type(error).__name__}: {error}"})
+            link.terminate()  # if it can't be asked it isn't followed either
+            raise ConnectionError(str(error)) from error
+
+    async def status(self) -> str | None:
+        """relay_status for /ops; None when there is no database to ask."""
+        try:
+            return await self._link.status() if self._link else None
+        except TROUBLE:
+            return None

@@ -1,0 +1,48 @@
+"""Log lines as JSON, one per fact, on stderr; whatever looks like a token is blotted out."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, WrappedLogger
+
+TOKEN = re.compile(r"ey[\w-]{8,}\.[\w-]*\.[\w-]*")
+
+
+def without_tokens(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Blot out tokens in every text of a line."""
+    return {
+        key: TOKEN.sub("[token]", value) if isinstance(value, str) else value for key, value in event.items()
+    }
+
+
+def configure(level: str) -> None:
+    """Set up logging for this process."""
+    processors: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=processors,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                without_tokens,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    # uvicorn logs whole request targets at INFO, and a WebSocket's even with access_log=False.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("websockets").setLevel(logging.WARNING)

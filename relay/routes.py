@@ -1,0 +1,177 @@
+"""The public routes: the WebSocket's handshake and incoming frames, and /events for clients without one.
+
+Nothing here makes a token, writes a session, or logs what a client sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from relay import frames
+from relay.auth import Refused
+from relay.door import bearer
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+    from starlette.websockets import WebSocket
+
+    from relay.auth import Identity, Verifier
+    from relay.health import Metrics
+    from relay.hub import Hub
+    from relay.listener import Listener
+    from relay.records import Answer, Socket
+    from relay.settings import Settings
+    from relay.sockets import Sink
+
+log = logging.getLogger("relay.routes")
+
+AUTH_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+
+
+class Routes:
+    """What the public address answers."""
+
+    def __init__(
+        self, settings: Settings, verifier: Verifier, hub: Hub, listener: Listener, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._verifier = verifier
+        self._hub = hub
+        self._listener = listener
+        self._metrics = metrics
+
+    def all(self) -> list[BaseRoute]:
+        """Routes for the composition root."""
+        return [WebSocketRoute("/ws", self.websocket), Route("/events", self.events)]
+
+    # ---- WebSocket
+
+    async def websocket(self, websocket: WebSocket) -> None:
+        """One client from handshake to end. The coroutine only reads; the hub writes."""
+        problem = self._door.problem(websocket)
+        if problem is not None:
+            self._metrics.refused.labels(problem[1]).inc()
+            await websocket.send_denial_response(JSONResponse({"error": problem[1]}, status_code=problem[0]))
+            return
+        offered = websocket.scope.get("subprotocols", [])
+        await websocket.accept(subprotocol=frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else None)
+        sink: Sink = websocket.scope["state"]["sink"]
+        cursor = websocket.query_params.get("after") or None
+        try:
+            token = bearer(websocket)
+            if token is None:
+                async with asyncio.timeout(AUTH_SECONDS):
+                    first = frames.parse(await receive(websocket))
+                if first["type"] != "auth":
+                    raise frames.BadFrame("the first frame must be auth")
+                token, cursor = first.get("token"), first.get("after") or cursor
+            identity = self._verify(token)
+        except TimeoutError:
+            self._refuse(sink, "no_auth", frames.NO_AUTH, frames.jittered(500, 3000))
+        except frames.BadFrame:
+            self._refuse(sink, "bad_frame", frames.BAD_FRAME, 0)
+        except Refused as refused:
+            self._refuse(sink, refused.reason, frames.TOKEN, 0)
+        except Gone:
+            return
+        else:
+            await self._serve(websocket, sink, identity, cursor if isinstance(cursor, str) else None)
+
+    async def _serve(self, websocket: WebSocket, sink: Sink, identity: Identity, cursor: str | None) -> None:
+        if (
+            self._hub.count >= self._settings.max_sockets
+            or len(self._hub.users.get(identity.user, ())) >= self._settings.max_sockets_per_user
+        ):
+            self._refuse(sink, "too_many", frames.TOO_MANY, frames.jittered(5_000, 30_000))
+            return
+        socket = self._hub.join(identity, sink, cursor, asyncio.get_running_loop().time())
+        try:
+            while True:
+                self._heard(socket, frames.parse(await receive(websocket)))
+        except Gone:
+            pass
+        except frames.BadFrame:
+            self._metrics.refused.labels("bad_frame").inc()
+            self._hub.close(socket, frames.BAD_FRAME, 0)
+        except Refused as refused:
+            self._metrics.refused.labels(refused.reason).inc()
+            self._hub.close(socket, frames.TOKEN, 0)
+        finally:
+            self._hub.leave(socket)
+
+    def _heard(self, socket: Socket, message: dict[str, Any]) -> None:
+        socket.frames_in += 1
+        if socket.frames_in > 50:
+            self._hub.close(socket, frames.TOO_MANY, frames.jittered(1_000, 5_000))
+        elif message["type"] == "sync":
+            self._hub.sync(socket)
+        elif message["type"] == "ack":
+            self._hub.receipts.acked(socket, message.get("cursor"))
+        elif message["type"] == "auth":
+            identity = self._verify(message.get("token"))
+            if identity.user != socket.identity.user:
+                raise frames.BadFrame("another user")
+            socket.identity = identity
+            socket.was_warned = False
+            self._hub.sync(socket)  # asks again whether this token is let in, and shows its new end
+
+    def _refuse(self, sink: Sink, reason: str, code: int, retry_ms: int) -> None:
+        self._metrics.refused.labels(reason).inc()
+        self._metrics.closed.labels(str(code)).inc()
+        sink.close(code, frames.retry(retry_ms))
+
+    def _verify(self, token: object) -> Identity:
+        if not isinstance(token, str):
+            raise Refused("no_token")
+        return self._verifier.verify(token)
+
+    # ---- /events
+
+    async def events(self, request: Request) -> Response:
+        """The same answer as a WebSocket's hello with the missed events in it: for clients that poll."""
+        problem = self._door.problem(request)
+        if problem is not None:
+            return JSONResponse({"error": problem[1]}, status_code=problem[0])
+        try:
+            identity = self._verify(bearer(request))
+        except Refused as refused:
+            self._metrics.refused.labels(refused.reason).inc()
+            return JSONResponse({"error": "token"}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def answer(given: Answer) -> None:
+            if not answered.done():
+                answered.set_result(given)
+
+        self._hub.ask(identity, request.query_params.get("after") or None, answer)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                given = await answered
+        except TimeoutError:
+            return JSONResponse({"error": "try later"}, status_code=503, headers={"Retry-After": "2"})
+        if given.state is None:
+            retry = {"retryAfterMs": given.blocked_ms or 0}
+            return JSONResponse(
+                {"error": "blocked", **retry}, status_code=401 if given.blocked_ms is None else 403
+            )
+        events = ",".join(frames.payload(event.frame) for event in given.events)
+        return Response(f'{given.state[:-1]},"events":[{events}]}}', media_type="application/json")
+
+
+class Gone(Exception):
+    """The client has left."""
+
+
+async def receive(websocket: WebSocket) -> dict[str, Any]:
+    """The next message of the client. Raises Gone."""
+    message = dict(await websocket.receive())
+    if message["type"] == "websocket.disconnect":
+        raise Gone
+    return message

@@ -1,0 +1,145 @@
+"""What the environment says (RELAY_*), checked once; refuses what is wrong by the variable's name, shows no secret."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEVELOPMENT = "development-only-"
+
+
+class SettingsRefused(Exception):
+    """A setting is missing or wrong; the text names the variable and never shows its value."""
+
+
+class Settings(BaseSettings):
+    """Everything a relay can be told. Durations are seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RELAY_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    dsn: SecretStr
+    bind: str = "127.0.0.1:8787"
+    admin_bind: str = "127.0.0.1:8788"
+    node: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", max_length=200)
+    jwt_secret: SecretStr | None = None
+    jwt_key_file: Path | None = None
+    jwt_audience: str = Field(default="after-hours", min_length=1)
+    jwt_issuer: str | None = None
+    user_claim: str = Field(default="sub", min_length=1)
+    origins: Annotated[frozenset[str], NoDecode] = frozenset()
+    sockets: Literal["stock"] = "stock"
+    max_sockets: int = Field(default=20_000, ge=1)
+    max_sockets_per_user: int = Field(default=20, ge=1)
+    ping_seconds: float = Field(default=20, gt=0)
+    stuck_seconds: float = Field(default=8, gt=0)
+    token_grace_seconds: float = Field(default=10, ge=0)
+    drain_seconds: float = Field(default=10, ge=0)
+    connect_seconds: float = Field(default=1, gt=0)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return frozenset(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("bind", "admin_bind")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdigit() and int(port) < 65536):
+            raise ValueError("must be host:port, for example 127.0.0.1:8787 or [::]:8787")
+        return value
+
+    @field_validator("dsn")
+    @classmethod
+    def _dsn(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+            raise ValueError("must be a postgresql:// address")
+        return value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < 32:
+            raise ValueError("must be at least 32 bytes, for example from: openssl rand -hex 32")
+        return value
+
+    @field_validator("jwt_key_file")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
+            raise ValueError("is not a readable file")
+        return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if (self.jwt_secret is None) == (self.jwt_key_file is None):
+            raise ValueError("RELAY_JWT_SECRET or RELAY_JWT_KEY_FILE: set one of the two")
+        if self.jwt_secret is not None and self.jwt_secret.get_secret_value().startswith(DEVELOPMENT):
+            for name in ("bind", "admin_bind"):
+                if not is_loopback(getattr(self, name)):
+                    raise ValueError(
+                        f"RELAY_{name.upper()}: a relay with a development secret binds to loopback only;"
+                        " set RELAY_JWT_SECRET to a secret of your own"
+                    )
+        return self
+
+
+def load() -> Settings:
+    """The settings of this process. Raises SettingsRefused with one line for each thing that is wrong."""
+    try:
+        return Settings()  # type: ignore[call-arg] # from the environment
+    except ValidationError as error:
+        lines = []
+        for each in error.errors(include_url=False, include_input=False, include_context=False):
+            name = f"RELAY_{'_'.join(str(part) for part in each['loc']).upper()}: " if each["loc"] else ""
+            lines.append(
+                name
+                + ("is not set" if each["type"] == "missing" else each["msg"].removeprefix("Value error, "))
+            )
+        raise SettingsRefused("\n".join(lines)) from None
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """host:port, with or without brackets around the host, as a pair."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """True if binding to host:port is reachable from this machine only."""
+    host = split_address(address)[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def split_hosts(dsn: str) -> list[str]:
+    """One DSN for each host of a multi-host DSN, so that each can be tried with a timeout of its own."""
+    url = urlsplit(dsn)
+    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+    login, at, hosts = url.netloc.rpartition("@")
+    if "," in hosts:
+        return [urlunsplit(url._replace(netloc=login + at + host)) for host in hosts.split(",")]
+    if "," in query.get("host", ""):
+        names = query["host"].split(",")
+        ports = query.get("port", "").split(",")
+        ports = ports * len(names) if len(ports) == 1 else ports
+        each = [
+            query | {"host": name} | ({"port": port} if port else {})
+            for name, port in zip(names, ports, strict=True)
+        ]
+        return [urlunsplit(url._replace(query=urlencode(one, quote_via=quote))) for one in each]
+    return [dsn]

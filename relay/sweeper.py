@@ -1,0 +1,81 @@
+"""Once a second over all sockets: pings, silent and stuck clients, tokens that run out, joins that take too long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from relay import frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from relay.health import Metrics
+    from relay.hub import Hub
+    from relay.records import Socket
+    from relay.settings import Settings
+
+HOLD_SECONDS = 5.0
+TOKEN_WARNING = 60.0
+MAX_FRAMES_IN = 50  # a second
+
+
+class Sweeper:
+    """Looks at each socket; never waits for one."""
+
+    def __init__(
+        self, settings: Settings, hub: Hub, metrics: Metrics, every_second: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._metrics = metrics
+        self._every_second = every_second
+
+    async def run(self) -> None:
+        """Sweep once a second for as long as the process runs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1.0)
+            self._every_second()
+            self.sweep(loop.time(), time.time())
+
+    def sweep(self, now: float, wall: float) -> None:
+        """One round. now: loop time; wall: seconds since 1970."""
+        ping = frames.own("ping", serverTime=frames.iso(wall))
+        for socket in self._hub.sockets():
+            socket.frames_in = 0
+            if socket.held is not None and not socket.has_hello and now - socket.joined_at > HOLD_SECONDS:
+                self._hub.close(socket, frames.TRY_LATER, frames.jittered(500, 3000))
+            elif self._is_stuck(socket, now):
+                self._metrics.slow.inc()
+                self._cut(socket)
+            elif now - socket.pinged_at >= self._settings.ping_seconds:
+                if socket.sink.heard_at < socket.pinged_at:
+                    self._metrics.silent.inc()
+                    self._cut(socket)
+                else:
+                    socket.pinged_at = now
+                    socket.sink.ping()
+                    socket.sink.write(ping)
+            else:
+                self._check_token(socket, wall)
+
+    def _is_stuck(self, socket: Socket, now: float) -> bool:
+        """Bytes alone would cut a slow reader, time alone a quiet one: stuck is waiting bytes and none taken."""
+        drained = socket.sink.drained()
+        if drained != socket.drained or not socket.sink.buffered():
+            socket.drained, socket.drained_at = drained, now
+        return now - socket.drained_at > self._settings.stuck_seconds
+
+    def _check_token(self, socket: Socket, wall: float) -> None:
+        left = socket.identity.expires_at - wall
+        if left < -self._settings.token_grace_seconds:
+            self._hub.close(socket, frames.TOKEN, 0)
+        elif left < TOKEN_WARNING and not socket.was_warned:
+            socket.was_warned = True
+            socket.sink.write(frames.own("auth_expiring", inSeconds=max(0, int(left))))
+
+    def _cut(self, socket: Socket) -> None:
+        socket.sink.abort()
+        self._hub.leave(socket)
