@@ -1,4 +1,4 @@
-"""The composition root: makes every part once, runs two servers and the background tasks, drains at the end."""
+"""The composition root: makes every part once, runs two servers and their tasks, drains at the end."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ class Relay:
         for socket in sockets:
             socket.sink.write(frames.own("drain", retryAfterMs=frames.jittered(0, int(window * 500))))
         deadline = asyncio.get_running_loop().time() + window
-        while self.hub.count and asyncio.get_running_loop().time() < deadline and not is_forced():
+        # A signal handler may not set an asyncio.Event: look again and again.
+        while self.hub.count and asyncio.get_running_loop().time() < deadline and not is_forced():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         left = self.hub.sockets()
         for socket in left:

@@ -1,4 +1,4 @@
-"""Who a token speaks for; refuses what isn't signed by our key for our audience, and never repeats a token."""
+"""Who a token speaks for; refuses what isn't signed by our key for our audience; never repeats a token."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class Stopped(Exception):
 class Client:
     """One user's stream of events.
 
-    url: ws://…/ws. token: called for a token before each connection. cursor: where to go on; the attribute is kept
-    up to date and is what to store. all_frames: also yield hello, snapshot, reset, ping, stale, live, drain.
+    url: ws://…/ws. token: called for a token before each connection. cursor: where to go on; the attribute is
+    kept up to date and is what to store. all_frames: also yield hello, snapshot, reset, ping, stale, live.
     """
 
     def __init__(

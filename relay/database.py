@@ -1,4 +1,4 @@
-"""The only SQL of the relay: LISTEN and calls of named functions, over a pair of connections to one server."""
+"""The only SQL of the relay: LISTEN and calls of named functions, over two connections to one server."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class Link:
         return Wanted(row["wants_rescue"], row["wants_receipts"], row["heartbeat_age"], row["queue_usage"])
 
     async def rescue(self) -> str:
-        """One pass of announcing for a scheduler that has stopped. Raises asyncpg.PostgresError: AH061, AH062."""
+        """Announce once for a scheduler that has stopped. Raises asyncpg.PostgresError: AH061, AH062."""
         return str((await self._call("select after_hours.relay_rescue()"))[0][0])
 
     async def receipts(self, node: str, rows: Sequence[tuple[Event, datetime, datetime | None]]) -> None:

@@ -1,4 +1,4 @@
-"""What is refused before a token is looked at, by plain HTTP: tokens in the URL, foreign origins, a draining relay."""
+"""Refuses by plain HTTP, before a token is looked at: tokens in URLs, foreign origins, all while draining."""
 
 from __future__ import annotations
 

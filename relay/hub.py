@@ -1,6 +1,7 @@
-"""Who is connected and what each has been sent; every write passes one check, id > last. Knows no event types.
+"""Who is connected and what each was sent; every write passes one check, id > last. Knows no event types.
 
-Joining, this way and no other: registered as holding -> relay_attach -> hello -> replayed -> held -> not holding.
+Joining, this way and no other: register as holding, relay_attach, hello, replayed rows, held rows, stop holding.
+An answer of another generation (connection or place lost) or another life (other server) is asked for again.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Hub:
         return [socket for sockets in self.users.values() for socket in sockets]
 
     def ask(self, identity: Identity, cursor: str | None, answer: Callable[[Answer], None]) -> None:
-        """Ask relay_attach; `answer` is called in the turn in which the hub's state and the answer belong together."""
+        """Ask relay_attach; `answer` is called when the hub's state and the answer belong together."""
         self._asks.append(Ask(identity.user, cursor, identity.issued_at, answer))
         self._asked.set()
 
@@ -126,7 +127,7 @@ class Hub:
     # ---- following the log
 
     def take(self, page: Page) -> None:
-        """What relay_events answered: pass it on. Ids of two lives don't compare: everybody starts again, silently."""
+        """Pass on what relay_events answered. Ids of two lives don't compare: everybody starts again, silently."""
         if (self.life is not None and page.life != self.life) or page.start == "reset":
             self.attach_afresh()
         self.life = page.life
@@ -162,7 +163,7 @@ class Hub:
                 socket.sink.write(frame)
 
     def tell_live(self) -> None:
-        """Say to everybody that was told stale how much came after; those who join afresh hear it when they have."""
+        """Say to everybody who was told stale how much came after; who still joins hears it afterwards."""
         self._is_stale = False
         for socket in self.sockets():
             if socket.held is None:
@@ -191,7 +192,7 @@ class Hub:
                 self.receipts.written(socket, event)
 
     async def attach_forever(self, attach: Callable[[list[Ask]], Awaitable[list[Answer]]]) -> None:
-        """Ask in batches, one call at a time, for as long as the process runs. `attach` raises ConnectionError."""
+        """Ask in batches, one call at a time, until the process ends. `attach` raises ConnectionError."""
         while True:
             await self._asked.wait()
             self._asked.clear()

@@ -1,4 +1,4 @@
-"""Keeps one LISTEN connection alive and the hub up to date. A NOTIFY only wakes it: its text is never believed.
+"""Keeps one LISTEN connection alive and the hub up to date. A NOTIFY only wakes it, its text is never read.
 
 connecting --LISTEN--> catching up --read to the head--> live (mode notify; polling while the canary is lost)
     ^                       |                             |

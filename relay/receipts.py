@@ -1,4 +1,4 @@
-"""Collects what was written and acknowledged, for relay_receipts at most once a second; loses it rather than wait."""
+"""Collects what was written and acknowledged, for relay_receipts once a second; drops it rather than wait."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Receipts:
             self._put(event, now, None)
 
     def acked(self, socket: Socket, cursor: object) -> None:
-        """A client says it has handled everything up to a cursor: counts only for what this socket was sent."""
+        """A client has handled everything up to a cursor: counts only for what this socket was sent."""
         unacked = socket.unacked
         if not unacked or all(event.cursor != cursor for event in unacked):
             return

@@ -74,7 +74,7 @@ class Wanted:
 
 @dataclass(slots=True, eq=False)
 class Socket:
-    """One client. `held` is a list while joining, `replayed` counts while it has been told that we are stale."""
+    """One client. `held` is a list while it joins, `replayed` a number while it believes us stale."""
 
     identity: Identity
     sink: Sink

@@ -14,7 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from relay import frames
 from relay.auth import Refused
-from relay.door import bearer
+from relay.door import Door, bearer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,6 +33,7 @@ log = logging.getLogger("relay.routes")
 
 AUTH_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
+MAX_FRAMES_IN = 50  # a second
 
 
 class Routes:
@@ -42,9 +43,9 @@ class Routes:
         self, settings: Settings, verifier: Verifier, hub: Hub, listener: Listener, metrics: Metrics
     ) -> None:
         self._settings = settings
+        self._door = Door(settings, listener)
         self._verifier = verifier
         self._hub = hub
-        self._listener = listener
         self._metrics = metrics
 
     def all(self) -> list[BaseRoute]:
@@ -108,7 +109,7 @@ class Routes:
 
     def _heard(self, socket: Socket, message: dict[str, Any]) -> None:
         socket.frames_in += 1
-        if socket.frames_in > 50:
+        if socket.frames_in > MAX_FRAMES_IN:
             self._hub.close(socket, frames.TOO_MANY, frames.jittered(1_000, 5_000))
         elif message["type"] == "sync":
             self._hub.sync(socket)

@@ -1,11 +1,11 @@
-"""What the environment says (RELAY_*), checked once; refuses what is wrong by the variable's name, shows no secret."""
+"""What the environment says (RELAY_*), checked once; refuses what is wrong by its name, shows no secret."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import socket
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic looks it up
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
 

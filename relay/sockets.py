@@ -47,7 +47,7 @@ class Sink(Protocol):
 
 
 class StockProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's own protocol; hands its sink to the application in scope["state"]["sink"], and notes when it heard."""
+    """uvicorn's own protocol; gives the application a sink in scope["state"]["sink"], notes when it heard."""
 
     heard_at = 0.0
 
@@ -61,7 +61,7 @@ class StockProtocol(WebSocketsSansIOProtocol):
 
 
 class StockSink:
-    """Sink over stock websockets-sansio (uvicorn is pinned to one minor version; tests/relay/test_sockets.py)."""
+    """Sink over stock websockets-sansio; uvicorn is pinned to one minor version for it."""
 
     __slots__ = ("_protocol", "_written")
 
@@ -79,7 +79,7 @@ class StockSink:
         if protocol.close_sent or transport.is_closing():
             return False
         if transport.get_write_buffer_size() + len(frame) > MAX_BUFFERED:
-            transport.abort()  # a close frame would wait behind what it doesn't read; the cursor lets it resume
+            transport.abort()  # a close frame would wait behind what it doesn't read
             return False
         self._written += len(frame)
         transport.write(frame)

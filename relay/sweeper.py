@@ -1,4 +1,4 @@
-"""Once a second over all sockets: pings, silent and stuck clients, tokens that run out, joins that take too long."""
+"""Once a second over all sockets: pings, silent and stuck clients, tokens that run out, joins that hang."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HOLD_SECONDS = 5.0
 TOKEN_WARNING = 60.0
-MAX_FRAMES_IN = 50  # a second
 
 
 class Sweeper:
@@ -62,7 +61,7 @@ class Sweeper:
                 self._check_token(socket, wall)
 
     def _is_stuck(self, socket: Socket, now: float) -> bool:
-        """Bytes alone would cut a slow reader, time alone a quiet one: stuck is waiting bytes and none taken."""
+        """Bytes alone would cut a slow reader, time alone a quiet one: stuck is bytes waiting, none taken."""
         drained = socket.sink.drained()
         if drained != socket.drained or not socket.sink.buffered():
             socket.drained, socket.drained_at = drained, now
