@@ -55,6 +55,17 @@ set local client_min_messages = warning;
 \ir functions/deletion_receipt.sql
 \ir functions/verify_evidence.sql
 \ir functions/trim_evidence.sql
+\ir functions/application_ties.sql
+\ir functions/count_tied.sql
+\ir functions/purge_preview.sql
+\ir functions/explain_match.sql
+\ir functions/read_not_purged.sql
+\ir views/not_purged.sql
+\ir functions/read_backlog.sql
+\ir views/backlog.sql
+\ir views/retained_messages.sql
+\ir views/stale_holds.sql
+\ir views/purge_history.sql
 
 -- jobs: what pg_cron runs, and the DBA's hand on it
 \ir functions/pause_job.sql
@@ -98,7 +109,7 @@ set local client_min_messages = warning;
 \ir functions/list_upcoming.sql
 \ir views/upcoming.sql
 \ir views/lateness.sql
-\ir views/current_sql_objects.sql
+\ir functions/list_sql_objects.sql
 \ir views/sql_drift.sql
 \ir functions/check_scheduler.sql
 \ir functions/check_announcing.sql

@@ -1,0 +1,38 @@
+create or replace function after_hours.read_backlog()
+returns table (due_day date, matches bigint, held bigint, set_aside bigint, oldest timestamptz, overdue_by interval)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set jit = off
+as $$
+declare
+    v_cutoff timestamptz := after_hours.purge_cutoff();
+begin
+    -- Purpose: what is past its retention now, by the UTC day on which it became due: what the next run takes
+    --          (matches), and what stays (held, set aside).
+    -- Returns: a row per day, the oldest first; none is the healthy answer right after a run.
+    -- Locks:   none.   Called by: the view backlog, health.
+    perform after_hours.sees_all_rows();
+    return query
+    select
+        ((m.expires_at at time zone 'UTC') + s.retention)::date,
+        count(p.id) - count(f.match_id) filter (where p.id is not null),
+        count(*) - count(p.id),
+        count(f.match_id) filter (where p.id is not null),
+        min(m.expires_at),
+        clock_timestamp() - min((m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC')
+    from public.after_hours_matches as m
+    cross join after_hours.settings as s
+    left join after_hours.purgeable_matches as p on p.id = m.id and p.expires_at < v_cutoff
+    left join after_hours.purge_failures as f on f.match_id = m.id
+    where m.converted_to_match_id is null and m.expires_at < v_cutoff
+    group by 1
+    order by 1;
+end
+$$;
+comment on function after_hours.read_backlog() is 'The rows of the view after_hours.backlog.';
+alter function after_hours.read_backlog() owner to after_hours_owner;
+revoke all on function after_hours.read_backlog() from public;
+grant execute on function after_hours.read_backlog() to after_hours_dba, after_hours_jobs;
