@@ -60,9 +60,7 @@ class Demo:
     async def end(self, request: Request) -> JSONResponse:
         """End a session now."""
         asked = await request.json()
-        return await self._call(
-            "select * from after_hours.end_session(%s, %s)", UUID(asked["sessionId"]), "left"
-        )
+        return await self._call("select * from after_hours.end_session(%s, %s)", UUID(asked["sessionId"]), "left")
 
     async def _call(self, statement: str, *values: Any) -> JSONResponse:
         # A connection for each click: no pool to explain, and the page clicks rarely.

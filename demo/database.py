@@ -42,9 +42,7 @@ class Database:
 
     async def __aenter__(self) -> Self:
         for seat, dsn in self._dsn.items():
-            connection = await psycopg.AsyncConnection.connect(
-                dsn, autocommit=True, row_factory=namedtuple_row
-            )
+            connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, row_factory=namedtuple_row)
             self._seat[seat] = await self._stack.enter_async_context(connection)
         self._seat["duty"].add_notice_handler(self._note)
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]  # column names (none: plain lines), rows
 
-WIDTH = 60  # of a cell; the rest is cut
+WIDTH = 100  # of a cell; the rest is cut
 LATE = 250.0  # ms; the design promises 20 at the 99th percentile, but this machine may be doing anything else
 
 
@@ -45,7 +46,7 @@ class Stage:
         if not names:
             print("\n".join(str(row[0]) for row in rows))
             return
-        cells = [[str("" if value is None else value)[:WIDTH] for value in row] for row in [names, *rows]]
+        cells = [[_shown(value) for value in row] for row in [names, *rows]]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [" " + " | ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         lines.insert(1, "-" + "-+-".join("-" * width for width in widths) + "-")
@@ -75,3 +76,9 @@ class Stage:
 
     def _paint(self, code: str, text: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self._colors else text
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "milliseconds").replace("+00:00", "Z")
+    return str("" if value is None else value)[:WIDTH]

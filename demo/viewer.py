@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
-
 from demo.tokens import make_token
+from relay.client import Client
 
 if TYPE_CHECKING:
     from demo.stage import Stage
@@ -35,7 +32,7 @@ class Event:
 
 
 class Viewer:
-    """A client that speaks the protocol the way a page does: token and cursor in the first frame."""
+    """A user at a client of the relay; what arrives is printed and kept in `events`."""
 
     def __init__(self, stage: Stage, name: str) -> None:
         self.user_id = uuid4()
@@ -44,26 +41,22 @@ class Viewer:
         self.started = datetime.min.replace(tzinfo=UTC)  # of the session: no warning is due before
         self._stage = stage
         self._name = name
-        self._cursor: str | None = None
+        self._client = self._new_client(None)
         self._news = asyncio.Event()
-        self._socket: ClientConnection | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Connect and authenticate; resumes after the last frame handled, if there was one."""
-        self._socket = await connect(self._stage.relay, subprotocols=[Subprotocol("after-hours.v1")])
-        token = make_token(self._stage.secret, self.user_id)
-        await self._socket.send(json.dumps({"type": "auth", "token": token, "after": self._cursor}))
-        hello = json.loads(await asyncio.wait_for(self._socket.recv(), PATIENCE))
-        self.start, self._cursor = hello["start"], hello["cursor"]
-        self._stage.frame(self._name, "hello", self.start)
-        self._reader = asyncio.create_task(self._read(self._socket))
+        """Connect; resumes after the last frame handled, if there was one. Raises TimeoutError."""
+        self._news.clear()
+        self._client = self._new_client(self._client.cursor)
+        self._reading = asyncio.create_task(self._read(self._client))
+        await asyncio.wait_for(self._news.wait(), PATIENCE)
 
     async def disconnect(self) -> None:
         """Drop the connection."""
-        if self._socket is not None and self._reader is not None:
-            await self._socket.close()
-            await self._reader
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
 
     def count(self, kind: str) -> int:
         """How many events of this type have come."""
@@ -84,22 +77,28 @@ class Viewer:
             except TimeoutError:
                 return None
 
-    async def _read(self, socket: ClientConnection) -> None:
-        async for message in socket:
-            self._handle(datetime.now(UTC), json.loads(message))
+    def _new_client(self, cursor: str | None) -> Client:
+        def token() -> str:
+            return make_token(self._stage.secret, self.user_id)
+
+        return Client(self._stage.relay, token, cursor, all_frames=True)
+
+    async def _read(self, client: Client) -> None:
+        async for frame in client.frames():
+            self._handle(datetime.now(UTC), frame)
 
     def _handle(self, now: datetime, frame: dict[str, Any]) -> None:
-        if frame["type"] in (WARNING, END):
+        if frame["type"] == "hello":
+            self.start = frame["start"]
+            self._stage.frame(self._name, "hello", self.start)
+        elif frame["type"] in (WARNING, END):
             deadline = datetime.fromisoformat(frame["expiresAt"])
             due = deadline if frame["type"] == END else max(deadline - LEAD, self.started)
             late = (now - due).total_seconds() * 1000
-            event = Event(
-                frame["type"], frame["id"], UUID(frame["sessionId"]), deadline, frame.get("reason"), late
-            )
+            event = Event(frame["type"], frame["id"], UUID(frame["sessionId"]), deadline, frame.get("reason"), late)
             self.events.append(event)
-            self._cursor = frame["cursor"]
             about = frame.get("reason") or f"{frame['minutesRemaining']} min left"
             self._stage.frame(self._name, event.type, f"{about}, {late:.1f} ms after it was due")
-            self._news.set()
         elif frame["type"] != "ping":
             self._stage.frame(self._name, frame["type"], "")
+        self._news.set()
