@@ -99,7 +99,7 @@ async def forgetting(stage: Stage, database: Database) -> None:
     async def type_in(statement: LiteralString) -> None:
         stage.typed(statement, await database.ask(statement))
 
-    await type_in("select * from after_hours.purge_preview();")
+    await type_in("select section, item, matches, messages from after_hours.purge_preview();")
     await type_in("call after_hours.purge();")
     kept = {"saved": saved, "held": held, "young": young}
     for name, match in kept.items():
