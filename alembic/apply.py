@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from alembic import op
@@ -55,7 +55,7 @@ def execute(text: str) -> None:
         return
     driver = op.get_bind().connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    driver.execute(cast("LiteralString", text))
+    driver.execute(text.encode())
 
 
 def execute_each(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Applies sql/: the revisions first, then all of install.sql in one transaction. Holds no SQL of its own but the ledger's.
+"""Applies sql/: the revisions first, then all of install.sql in one transaction. Its only own SQL is the ledger's.
 
 Targets are head, one step back (-1) and base; anything else would leave routines and tables of different ages.
 The connection comes from AFTER_HOURS_DSN (libpq keywords or URL), else from libpq's own PG… variables.
@@ -14,10 +14,8 @@ import psycopg
 from alembic import context
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import create_engine, pool
-
-sys.path.insert(0, os.path.dirname(__file__))
 from apply import install_text, stored_text, tree_hash
+from sqlalchemy import create_engine, pool
 
 INSERT_LEDGER = "insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values (%s, %s, %s)"
 
@@ -59,7 +57,9 @@ def install(connection: psycopg.Connection[Any], revision: str, sql_text: str) -
         cursor.execute(INSERT_LEDGER, (revision, tree_hash(sql_text), sql_text))
 
 
-def text_after_downgrade(connection: psycopg.Connection[Any], script: ScriptDirectory, left: str, now: str) -> str | None:
+def text_after_downgrade(
+    connection: psycopg.Connection[Any], script: ScriptDirectory, left: str, now: str
+) -> str | None:
     """The routines for one step back: as stored when the database last was there, else as they are, if the revision
     left behind says that they run there as well. Raises CommandError where neither holds."""
     text = stored_text(connection, now)

@@ -3,8 +3,10 @@
 do $$
 declare
     v_stray record;
+    v_theirs text[] := '{}';
     v_me xid := pg_current_xact_id()::xid;
 begin
+    perform set_config('search_path', 'pg_catalog, pg_temp', true); -- as list_sql_objects() names things
     for v_stray in
         select 'routine' as kind, p.oid::regprocedure::text as identity, pg_get_userbyid(p.proowner) as owner
         from pg_catalog.pg_proc as p
@@ -19,6 +21,7 @@ begin
             execute format('drop %s %s', v_stray.kind, v_stray.identity);
             raise warning 'dropped % %: no file of sql/ makes it', v_stray.kind, v_stray.identity;
         else
+            v_theirs := v_theirs || v_stray.identity;
             raise warning '% % belongs to % and no file of sql/ makes it; left alone', v_stray.kind, v_stray.identity, v_stray.owner;
         end if;
     end loop;
@@ -26,6 +29,7 @@ begin
     delete from after_hours.sql_objects;
     insert into after_hours.sql_objects (kind, identity, definition_hash)
     select o.kind, o.identity, o.definition_hash
-    from after_hours.current_sql_objects as o;
+    from after_hours.list_sql_objects() as o
+    where o.identity <> all (v_theirs);
 end
 $$;

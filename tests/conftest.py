@@ -6,15 +6,17 @@ import os
 import socket
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 REPO = Path(__file__).resolve().parent.parent
 Connection = psycopg.Connection[Any]
@@ -74,7 +76,7 @@ def make_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 @pytest.fixture(scope="session")
 def instance(make_instance: Callable[..., Instance]) -> Instance:
-    """PostgreSQL with the schema, shared by the tests of a run; pg_cron has no jobs of ours here: tests call by hand."""
+    """PostgreSQL with the schema, shared by the tests of a run; no jobs run here: tests call by hand."""
     made = make_instance("cluster")
     with made.connect() as connection:
         connection.execute("select after_hours.uninstall_jobs()")

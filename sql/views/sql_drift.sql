@@ -9,7 +9,7 @@ select
         else 'edited by hand'
     end as drift
 from after_hours.sql_objects as f
-full join after_hours.current_sql_objects as c on c.kind = f.kind and c.identity = f.identity
+full join after_hours.list_sql_objects() as c on c.kind = f.kind and c.identity = f.identity
 where f.definition_hash is distinct from c.definition_hash;
 comment on view after_hours.sql_drift is
 'Routines and views that no longer are what the last apply of sql/ made of them. Empty is good. Mend: alembic upgrade head, or psql -1 -f sql/install.sql.';

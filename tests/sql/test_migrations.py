@@ -1,0 +1,294 @@
+"""alembic and plain psql lead to one schema; back, forth, and nothing is lost (DESIGN 3)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Instance
+
+REPO = Path(__file__).resolve().parents[2]
+CHANGES = sorted((REPO / "sql" / "changes").glob("*.sql"))
+
+
+class Migrated:
+    """An instance of its own, without jobs that run, to install into and to take down."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+
+    def alembic(self, *arguments: str, check: bool = True, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=cwd, env={**os.environ, "AFTER_HOURS_DSN": self.instance.dsn()},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert not check or result.returncode == 0, result.stderr
+        return result
+
+    def psql(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.instance.dev("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments, check=False)
+
+    def query(self, query: str) -> list[Any]:
+        with self.instance.connect() as connection:
+            cursor = connection.execute(query.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def schema(self) -> str:
+        """Everything in the catalog that pg_dump knows (comments, owners, grants) and the jobs of pg_cron."""
+        dump = subprocess.run(
+            ["pg_dump", "--schema-only", "--exclude-table=public.alembic_version", "-n", "public", "-n", "after_hours",
+             "--dbname", self.instance.dsn()],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        jobs = self.query("select jobname, schedule, command, username, active from cron.job order by jobname")
+        lines = [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict", "-- Dumped"))]
+        return "\n".join([*lines, *map(str, jobs)])
+
+
+DROP_TABLES = "; ".join(
+    f"drop table if exists public.after_hours_{name} cascade" for name in ("messages", "matches", "sessions")
+)
+
+
+@pytest.fixture(scope="module")
+def shared(make_instance: Callable[..., Instance]) -> Migrated:
+    return Migrated(make_instance("cluster"))
+
+
+@pytest.fixture
+def empty(shared: Migrated) -> Iterator[Migrated]:
+    """A database without After Hours: no schema, no tables of the application."""
+    shared.alembic("downgrade", "base")
+    shared.query(DROP_TABLES)
+    yield shared
+    shared.query("drop schema if exists after_hours cascade; delete from public.alembic_version")
+    shared.query(DROP_TABLES)
+    shared.alembic("upgrade", "head")
+
+
+def test_plain_psql_reaches_the_same_schema(empty: Migrated) -> None:
+    empty.alembic("upgrade", "head")
+    by_alembic = empty.schema()
+    empty.alembic("downgrade", "base")
+    for change in CHANGES:
+        one_transaction = [] if "concurrently" in change.read_text() else ["--single-transaction"]
+        result = empty.psql(*one_transaction, "-f", str(change))
+        assert result.returncode == 0, result.stderr
+    result = empty.psql("--single-transaction", "-f", str(REPO / "sql" / "install.sql"))
+    assert result.returncode == 0, result.stderr
+    assert empty.schema() == by_alembic
+    assert "COMMENT ON FUNCTION after_hours.announce_due" in by_alembic, "the dump must see what it compares"
+
+
+def test_upgrade_again_changes_nothing_but_the_ledger(empty: Migrated) -> None:
+    empty.alembic("upgrade", "head")
+    before = empty.schema()
+    empty.alembic("upgrade", "head")
+    assert empty.schema() == before
+    ledger = empty.query("select revision, tree_hash, sql_text from after_hours.sql_ledger")
+    assert len(ledger) == 2
+    assert len(set(ledger)) == 1
+
+
+def test_one_step_back_and_forth(empty: Migrated) -> None:
+    empty.alembic("upgrade", "head")
+    before = empty.schema()
+    assert "0003 (head)" in empty.alembic("current").stdout
+    for revision in ("0002", "0001"):
+        empty.alembic("downgrade", "-1")
+        assert revision in empty.alembic("current").stdout
+        assert empty.query("select ok from after_hours.health where check_name = 'sql_drift'") == [(True,)]
+    empty.alembic("upgrade", "head")
+    assert empty.schema() == before
+    assert "0001 -> 0002" in empty.alembic("history").stdout
+
+
+def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
+    empty.alembic("upgrade", "head")
+    stored = OTHER_ISO_UTC.format("old")
+    empty.query(
+        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('0002', 'x', $sql${stored}$sql$)"
+    )
+    empty.alembic("downgrade", "-1")
+    assert empty.query("select after_hours.iso_utc(now())") == [("old",)]
+    empty.alembic("upgrade", "head")
+    assert empty.query("select after_hours.iso_utc('2026-11-24 03:00Z')") == [("2026-11-24T03:00:00.000Z",)]
+
+
+@pytest.mark.parametrize("target", [("upgrade", "0002"), ("upgrade", "+1"), ("downgrade", "0001"), ("downgrade", "-2")])
+def test_other_targets_are_refused(shared: Migrated, target: tuple[str, str]) -> None:
+    result = shared.alembic(*target, check=False)
+    assert result.returncode != 0
+    assert "Use: upgrade head, downgrade -1 or downgrade base." in result.stderr + result.stdout
+
+
+def test_base_leaves_rows_roles_and_evidence(empty: Migrated) -> None:
+    empty.alembic("upgrade", "head")
+    empty.query("select after_hours.start_session(gen_random_uuid())")
+    empty.query(
+        "insert into public.after_hours_matches (id, user_a, user_b, expires_at) "
+        "values ('00000000-0000-4000-8000-000000000001', gen_random_uuid(), gen_random_uuid(), now())"
+    )
+    empty.query(
+        "insert into after_hours.holds (match_id, kind, reason, placed_by) "
+        "values ('00000000-0000-4000-8000-000000000001', 'report', 'test', 'test')"
+    )
+    result = empty.alembic("downgrade", "base")
+    assert "public.after_hours_sessions holds rows and stays" in result.stderr
+    assert empty.query("select count(*) from public.after_hours_sessions") == [(1,)]
+    assert empty.query("select to_regclass('public.after_hours_messages')") == [(None,)], "ours and empty"
+    assert empty.query("select to_regnamespace('after_hours')") == [(None,)]
+    assert empty.query("select count(*) from cron.job where jobname like 'after_hours%'") == [(0,)]
+    assert empty.query("select count(*) from pg_roles where rolname like 'after_hours_%'")[0][0] >= 6
+    kept = empty.query("select nspname from pg_namespace where nspname like 'after_hours_kept_%'")[0][0]
+    assert empty.query(f"select reason from {kept}.holds") == [("test",)]
+    empty.query(f"drop schema {kept} cascade")
+    empty.alembic("upgrade", "head")
+    assert empty.query("select count(*) from public.after_hours_sessions") == [(1,)]
+
+
+OTHER_ISO_UTC = (
+    "create or replace function after_hours.iso_utc(p_instant timestamptz) "
+    "returns text language sql as $$ select '{}' $$;"
+)
+
+ADOPTED = """
+    create table public.after_hours_sessions (
+        id uuid primary key, user_id uuid not null, started_at timestamptz not null,
+        expires_at timestamptz not null, mood text);
+    create table public.after_hours_matches (
+        id uuid primary key, user_a uuid, user_b uuid, created_at timestamptz, expires_at timestamptz not null,
+        converted_to_match_id uuid);
+    create table public.after_hours_messages (
+        id bigint primary key, match_id uuid not null, sender_id uuid, body text, created_at timestamptz);
+    insert into public.after_hours_sessions values
+        (gen_random_uuid(), gen_random_uuid(), now() - interval '2 days', now() - interval '1 day', 'fine');
+    insert into public.after_hours_messages values (1, gen_random_uuid(), null, 'orphan', now())
+"""
+
+
+def test_existing_tables_are_adopted_and_given_back(empty: Migrated) -> None:
+    empty.query(ADOPTED)
+    empty.query("create index on public.after_hours_messages (match_id)")
+    result = empty.alembic("upgrade", "head")
+    assert "adopted public.after_hours_sessions: added column warned_for" in result.stderr
+    assert "stays NOT VALID" in result.stderr, "there is an orphan"
+    done = empty.query("select * from after_hours.announce_due()")[0]
+    assert (done.expired, done.expiring) == (0, 0), "an adopted past is never announced"
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        empty.query("insert into public.after_hours_messages values (2, gen_random_uuid(), null, 'late', now())")
+    empty.alembic("downgrade", "base")
+    columns = empty.query(
+        "select string_agg(attname, ' ' order by attnum) from pg_attribute "
+        "where attrelid = 'public.after_hours_sessions'::regclass and attnum > 0 and not attisdropped"
+    )
+    assert columns == [("id user_id started_at expires_at mood",)]
+    assert empty.query("select to_regclass('public.after_hours_matches') is not null") == [(True,)], "not ours to drop"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        ("select 1", "public.after_hours_messages has no index led by match_id"),
+        (
+            "alter table public.after_hours_sessions alter column expires_at type timestamp",
+            "public.after_hours_sessions.expires_at is timestamp without time zone",
+        ),
+        (
+            "alter table public.after_hours_matches drop column user_b",
+            "public.after_hours_matches.user_b is missing",
+        ),
+    ],
+)
+def test_a_shape_that_cant_be_used_is_refused_before_anything_changes(
+    empty: Migrated, spoil: str, complaint: str
+) -> None:
+    empty.query(ADOPTED)
+    empty.query(spoil)
+    result = empty.alembic("upgrade", "head", check=False)
+    assert complaint in result.stderr
+    assert empty.query("select to_regnamespace('after_hours')") == [(None,)]
+    assert empty.query("select count(*) from public.after_hours_sessions") == [(1,)]
+
+
+def test_sql_prints_everything(shared: Migrated) -> None:
+    printed = shared.alembic("upgrade", "head", "--sql").stdout
+    for part in (
+        "create schema after_hours",
+        "create index concurrently",
+        "procedure after_hours.announce_loop",
+        "sql_ledger",
+    ):
+        assert part in printed
+
+
+def test_printed_sql_installs(empty: Migrated, tmp_path: Path) -> None:
+    empty.alembic("upgrade", "head")
+    by_alembic = empty.schema()
+    empty.alembic("downgrade", "base")
+    empty.query("drop table public.alembic_version")
+    script = tmp_path / "all.sql"
+    script.write_text(empty.alembic("upgrade", "head", "--sql").stdout)
+    result = empty.psql("-f", str(script))
+    assert result.returncode == 0, result.stderr
+    assert empty.schema() == by_alembic
+    assert "0003 (head)" in empty.alembic("current").stdout
+
+
+def test_an_edited_change_is_refused(shared: Migrated, tmp_path: Path) -> None:
+    for part in ("alembic", "sql"):
+        shutil.copytree(REPO / part, tmp_path / part)
+    shutil.copy(REPO / "pyproject.toml", tmp_path)
+    with (tmp_path / "sql" / "changes" / "0002_indexes.sql").open("a") as change:
+        change.write("-- a second thought\n")
+    result = shared.alembic("upgrade", "head", "--sql", check=False, cwd=tmp_path)
+    assert "was edited after its revision was written" in result.stderr + result.stdout
+
+
+def test_a_stray_routine_is_swept_away_by_the_next_apply(shared: Migrated) -> None:
+    shared.query("create function after_hours.stray() returns int language sql as 'select 1'")
+    shared.query("alter function after_hours.stray() owner to after_hours_owner")
+    assert shared.query("select drift from after_hours.sql_drift") == [("not from sql/",)]
+    assert "dropped routine after_hours.stray()" in shared.alembic("upgrade", "head").stderr
+    shared.query("create function after_hours.theirs() returns int language sql as 'select 1'")
+    assert "after_hours.theirs() belongs to postgres" in shared.alembic("upgrade", "head").stderr
+    shared.query("drop function after_hours.theirs()")
+    assert shared.query("select drift from after_hours.sql_drift") == []
+
+
+def test_drift_shows_a_routine_edited_by_hand(shared: Migrated) -> None:
+    shared.query(OTHER_ISO_UTC.format("x"))
+    assert shared.query("select identity, drift from after_hours.sql_drift") == [
+        ("after_hours.iso_utc(timestamp with time zone)", "edited by hand")
+    ]
+    shared.alembic("upgrade", "head")
+    assert shared.query("select drift from after_hours.sql_drift") == []
+
+
+def test_jobs_are_installed_once_and_followed(shared: Migrated) -> None:
+    assert {row.action for row in shared.query("select * from after_hours.install_jobs()")} == {
+        "unchanged",
+        "loop",
+    }
+    shared.query("update cron.job set schedule = '0 4 * * *' where jobname like 'after_hours_purge@%'")
+    shared.query("delete from cron.job where jobname like 'after_hours_housekeeping@%'")
+    done = {row.job: row.action for row in shared.query("select * from after_hours.install_jobs()")}
+    assert done["purge"] == "changed"
+    assert done["housekeeping"] == "created"
+    assert done["announce"] == "unchanged"
+    shared.query("update cron.job set database = 'postgres' where jobname like 'after_hours_purge@%'")
+    with pytest.raises(psycopg.Error) as caught:
+        shared.query("select * from after_hours.install_jobs()")
+    assert caught.value.sqlstate == "AH036"
+    shared.query("update cron.job set database = current_database() where jobname like 'after_hours_purge@%'")
