@@ -62,6 +62,8 @@ class Relay:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.bind: tuple[str, int] | None = None
+        self.admin_bind: tuple[str, int] | None = None
         self.metrics = Metrics()
         self.receipts = Receipts(self.metrics)
         self.hub = Hub(settings.node, self.metrics, self.receipts)
@@ -94,10 +96,13 @@ class Relay:
         """Run until told to stop. Raises what a part raises that must not fail."""
         public = listening_socket(self.settings.bind)
         admin = listening_socket(self.settings.admin_bind)
-        log.info(
-            "serving",
-            extra={"bind": public.getsockname(), "admin": admin.getsockname(), "node": self.settings.node},
-        )
+        self.bind, self.admin_bind = public.getsockname()[:2], admin.getsockname()[:2]
+        log.info("serving", extra={"bind": self.bind, "admin": self.admin_bind, "node": self.settings.node})
+        with public, admin:
+            await self._run(public, admin)
+        log.info("stopped")
+
+    async def _run(self, public: socket.socket, admin: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.listener.run()),
@@ -109,7 +114,6 @@ class Relay:
             self.admin.should_exit = True
             for task in background[:3]:
                 task.cancel()
-        log.info("stopped")
 
     async def drain(self, is_forced: Callable[[], bool]) -> None:
         """Ask every client to go elsewhere, wait for those that do, close the rest."""

@@ -1,6 +1,6 @@
 """Who is connected and what each was sent; every write passes one check, id > last. Knows no event types.
 
-Joining, this way and no other: register as holding, relay_attach, hello, replayed rows, held rows, stop holding.
+Joining, this way and no other: register as holding, relay_attach, hello, replayed rows, held rows, let go.
 An answer of another generation (connection or place lost) or another life (other server) is asked for again.
 """
 
@@ -127,7 +127,7 @@ class Hub:
     # ---- following the log
 
     def take(self, page: Page) -> None:
-        """Pass on what relay_events answered. Ids of two lives don't compare: everybody starts again, silently."""
+        """Pass on what relay_events answered. Ids of two lives don't compare: then everybody starts again."""
         if (self.life is not None and page.life != self.life) or page.start == "reset":
             self.attach_afresh()
         self.life = page.life

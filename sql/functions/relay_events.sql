@@ -54,8 +54,7 @@ begin
     return query
     select 'block', null::text, null::text, null::text, null::boolean,
         null::bigint, null::uuid, b.user_id, null::text, null::timestamptz, null::timestamptz,
-        case when b.until > clock_timestamp() then 'infinity' else b.tokens_not_before end,
-        after_hours.blocked_ms(b.until)
+        b.tokens_not_before, after_hours.blocked_ms(b.until)
     from after_hours.user_blocks as b
     where b.changed_at > clock_timestamp() - interval '1 minute'
         and (b.until > clock_timestamp() or b.tokens_not_before is not null);

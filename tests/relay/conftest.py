@@ -1,0 +1,193 @@
+"""Relays in this process on real sockets and a real PostgreSQL, tokens, and clients that write down what they get."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import jwt
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from relay.app import Relay
+from relay.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.conftest import Connection, Instance
+
+SECRET = "development-only-" + "s" * 32
+
+
+def make_token(user: UUID | str, **claims: Any) -> str:
+    """A good token for a user; claims replace its parts, None leaves one out."""
+    now = time.time()
+    parts = {"sub": str(user), "aud": "after-hours", "iat": now, "exp": now + 3600, **claims}
+    return jwt.encode({name: value for name, value in parts.items() if value is not None}, SECRET, "HS256")
+
+
+async def eventually(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@dataclass
+class Peer:
+    """A client that writes down every frame, and how the connection ended."""
+
+    connection: ClientConnection
+    frames: list[dict[str, Any]] = field(default_factory=list)
+    closed: tuple[int, Any] | None = None
+
+    async def read(self) -> None:
+        """Read until the end."""
+        try:
+            while True:
+                self.frames.append(json.loads(await self.connection.recv()))
+        except ConnectionClosed as end:
+            reason = end.rcvd.reason if end.rcvd else ""
+            self.closed = (end.rcvd.code if end.rcvd else 1006, json.loads(reason) if reason else None)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The frames of one type."""
+        return [frame for frame in self.frames if frame["type"] == kind]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The frames that are events."""
+        return [frame for frame in self.frames if ":" in frame["type"]]
+
+    async def until(self, is_so: Callable[[Peer], object], seconds: float = 5.0) -> None:
+        """Wait until something is so of this client; the failure shows what it had got."""
+        try:
+            await eventually(lambda: bool(is_so(self)), seconds)
+        except TimeoutError:
+            raise AssertionError(f"not within {seconds} s; frames {self.frames}, closed {self.closed}") from None
+
+    async def say(self, **message: Any) -> None:
+        """Send a message of the protocol."""
+        await self.connection.send(json.dumps(message))
+
+
+@dataclass
+class Running:
+    """A relay that runs in this process."""
+
+    relay: Relay
+    task: asyncio.Task[None]
+
+    @property
+    def url(self) -> str:
+        """Where its WebSocket is."""
+        assert self.relay.bind
+        return f"ws://{self.relay.bind[0]}:{self.relay.bind[1]}/ws"
+
+    def http(self, path: str, *, admin: bool = False) -> str:
+        """An address on its public or admin side."""
+        address = self.relay.admin_bind if admin else self.relay.bind
+        assert address
+        return f"http://{address[0]}:{address[1]}{path}"
+
+    @asynccontextmanager
+    async def peer(self, user: UUID, after: str | None = None, token: str | None = None, **more: Any) -> AsyncIterator[Peer]:
+        """A client of a user that has been greeted or closed."""
+        more.setdefault("additional_headers", {"Authorization": f"Bearer {token or make_token(user)}"})
+        async with connect(
+            self.url + (f"?after={after}" if after else ""), compression=None, ping_interval=None, **more
+        ) as connection:
+            peer = Peer(connection)
+            reading = asyncio.create_task(peer.read())
+            try:
+                if more["additional_headers"]:
+                    await peer.until(lambda it: it.frames or it.closed)
+                yield peer
+            finally:
+                await connection.close()
+                await reading
+
+    async def stop(self) -> None:
+        """Drain and end."""
+        self.relay.public.should_exit = True
+        await self.task
+
+
+StartRelay = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def start_relay(instance: Instance, db: Connection) -> AsyncIterator[StartRelay]:
+    """Factory of relays on the clean database; settings as keyword arguments. Waits until it is live."""
+    running: list[Running] = []
+
+    async def start(*, live: bool = True, **settings: Any) -> Running:
+        values = {
+            "dsn": instance.dsn("after_hours_relay"),
+            "bind": "127.0.0.1:0",
+            "admin_bind": "127.0.0.1:0",
+            "node": f"test-{len(running)}",
+            "jwt_secret": SECRET,
+            "drain_seconds": 0.2,
+            **settings,
+        }
+        relay = Relay(Settings(**values))
+        one = Running(relay, asyncio.create_task(relay.serve()))
+        running.append(one)
+        await eventually(lambda: relay.bind is not None)
+        if live:
+            await eventually(lambda: relay.listener.state == "live" and relay.listener.mode == "notify")
+        return one
+
+    yield start
+    for one in running:
+        if not one.task.done():
+            await one.stop()
+
+
+@pytest.fixture
+async def relay(start_relay: StartRelay) -> Running:
+    """One relay, live."""
+    return await start_relay()
+
+
+@pytest.fixture
+def user() -> UUID:
+    """Somebody."""
+    return uuid4()
+
+
+def expire(db: Connection, *users: UUID, announce: bool = True) -> None:
+    """End a session of each user now, and announce it: one event each, in this order."""
+    for user in users:
+        db.execute(
+            "insert into public.after_hours_sessions (user_id, started_at, expires_at)"
+            " values (%s, now() - interval '1 hour', clock_timestamp())",
+            (user,),
+        )
+    if announce:
+        db.execute("select after_hours.announce_due()")
+
+
+def warn(db: Connection, user: UUID, seconds: float = 60) -> UUID:
+    """Start a session that ends so soon that its warning is due, and announce it. Returns the session's id."""
+    row = db.execute(
+        "insert into public.after_hours_sessions (user_id, expires_at)"
+        " values (%s, now() + make_interval(secs => %s)) returning id",
+        (user, seconds),
+    ).fetchone()
+    db.execute("select after_hours.announce_due()")
+    assert row
+    return UUID(str(row.id))
+
+
+def cursors(db: Connection) -> list[str]:
+    """The cursor of every event, in order."""
+    rows = db.execute("select epoch || '-' || id as cursor from after_hours.events order by id").fetchall()
+    return [row.cursor for row in rows]
