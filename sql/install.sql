@@ -117,6 +117,9 @@ set local client_min_messages = warning;
 \ir functions/check_relays.sql
 \ir functions/check_schema.sql
 \ir views/health.sql
+\ir functions/examine_server.sql
+\ir functions/doctor.sql
+\ir functions/help.sql
 
 -- last: what was applied, and pg_cron gets the jobs
 \ir seal.sql

@@ -19,7 +19,7 @@ begin
     elsif v_version is null then
         mode := 'tick';
         reason := 'pg_cron is not installed in this database';
-    elsif v_workers and string_to_array(v_version, '.')::integer[] < array[1, 5] then
+    elsif v_workers and regexp_match(v_version, '^(\d+)\.(\d+)')::integer[] < array[1, 5] then
         mode := 'tick';
         reason := format('pg_cron %s with background workers: one long job would freeze every other job', v_version);
     else

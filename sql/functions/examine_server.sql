@@ -1,0 +1,156 @@
+create or replace function after_hours.examine_server()
+returns table (subject text, ok boolean, finding text, advice text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_version text := (select e.extversion from pg_extension as e where e.extname = 'pg_cron');
+    v_workers boolean := coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean;
+    v_row record;
+    v_text text;
+    v_count integer;
+begin
+    -- Purpose: everything about server, pg_cron and role settings that is known to break jobs, as far as SQL can see.
+    -- Returns: a row per subject. Owned by the jobs role (pg_monitor): others see neither settings nor pg_cron's tables.
+    -- Locks:   none.   Called by: doctor.
+    subject := 'server version';
+    ok := current_setting('server_version_num')::integer >= 150000;
+    finding := 'PostgreSQL ' || current_setting('server_version');
+    advice := case when not ok then 'upgrade to 15 or later: before, a NOTIFY in a procedure waits for the end of the CALL' end;
+    return next;
+
+    subject := 'pg_cron';
+    ok := v_version is not null and current_setting('shared_preload_libraries') ~ '\mpg_cron\M';
+    finding := format('version %s, in %s mode', coalesce(v_version, 'none'), case when v_workers then 'background worker' else 'libpq' end);
+    advice := case when not ok then 'put pg_cron into shared_preload_libraries, restart, create extension pg_cron;' end;
+    return next;
+
+    subject := 'pg_cron mode';
+    ok := case
+        when regexp_match(v_version, '^(\d+)\.(\d+)')::integer[] >= array[1, 5] then v_workers
+        else not v_workers
+    end;
+    finding := (select format('announcing by %s: %s', m.mode, m.reason) from after_hours.announce_mode() as m);
+    advice := case
+        when ok then null
+        when v_workers then 'set cron.use_background_workers = off and restart: below 1.5 one long job freezes the others'
+        else 'set cron.use_background_workers = on and restart: libpq mode keeps host and port of schedule time, which breaks after a failover'
+    end;
+    return next;
+
+    subject := 'pg_cron database';
+    ok := current_setting('cron.database_name') = current_database();
+    finding := current_setting('cron.database_name');
+    advice := case when not ok then format('set cron.database_name = ''%s'' and restart', current_database()) end;
+    return next;
+
+    subject := 'pg_cron launcher';
+    ok := exists (select from pg_stat_activity as a where a.backend_type = 'pg_cron launcher');
+    finding := case when ok then 'running' else 'not running: nothing is scheduled any more' end;
+    advice := case when not ok then 'restart PostgreSQL' end;
+    return next;
+
+    subject := 'pg_cron capacity';
+    v_count := current_setting('cron.max_running_jobs')::integer;
+    ok := v_count >= 8 and (not v_workers or current_setting('max_worker_processes')::integer > 8);
+    finding := format('cron.max_running_jobs = %s, max_worker_processes = %s', v_count, current_setting('max_worker_processes'));
+    advice := case when not ok then 'our jobs hold up to 5 places at a time; raise both settings above 8 and restart' end;
+    return next;
+
+    -- row security shows the jobs of this role only; those of others are looked at from the schema's install
+    subject := 'jobs';
+    select string_agg(format('%s runs in %s', j.jobname, j.database), ', ')
+    into v_text
+    from cron.job as j
+    where j.jobname like 'after\_hours\_%@' || current_database() and j.database <> current_database();
+    ok := v_text is null and not exists (
+        select
+        from after_hours.list_jobs() as l
+        where l.schedule is null or not l.is_active
+    );
+    finding := coalesce(v_text, case when ok then 'all planned jobs are there and active' else 'some planned jobs are missing or inactive' end);
+    advice := case when not ok then 'select * from after_hours.jobs; then: select * from after_hours.install_jobs();' end;
+    return next;
+
+    subject := 'connections of jobs';
+    select string_agg(distinct format('%s:%s', j.nodename, j.nodeport), ', ')
+    into v_text
+    from cron.job as j
+    where j.database = current_database() and j.nodeport <> current_setting('port')::integer;
+    ok := v_workers or v_text is null;
+    finding := coalesce('jobs connect to ' || v_text, 'jobs connect to this server');
+    advice := case when not ok then 'select * from after_hours.install_jobs(); schedules them anew with the present port' end;
+    return next;
+
+    -- what would cut a run short, or change what it sees, wherever it is set
+    for v_row in
+        select w.name, w.wanted, w.why
+        from (
+            values
+            ('statement_timeout', '0', 'it counts a whole announce_loop and a whole purge'),
+            ('transaction_timeout', '0', 'the server ends the session'),
+            ('idle_in_transaction_session_timeout', '0', 'the server ends the session'),
+            ('default_transaction_isolation', 'read committed', 'announcing reads after it has waited'),
+            ('default_transaction_read_only', 'off', 'nothing could be written')
+        ) as w (name, wanted, why)
+    loop
+        subject := 'setting ' || v_row.name;
+        select s.setting
+        into v_text
+        from (
+            select split_part(c.item, '=', 2) as setting, (d.setrole <> 0)::integer * 2 + (d.setdatabase <> 0)::integer as weight
+            from pg_db_role_setting as d
+            cross join lateral unnest(d.setconfig) as c (item)
+            where split_part(c.item, '=', 1) = v_row.name
+                and d.setrole in (0, 'after_hours_jobs'::regrole)
+                and d.setdatabase in (0, (select b.oid from pg_database as b where b.datname = current_database()))
+            union all
+            select p.reset_val, -1 from pg_settings as p where p.name = v_row.name and p.source not in ('database', 'user', 'database user')
+        ) as s
+        order by s.weight desc
+        limit 1;
+        continue when v_text is null;
+        ok := v_text = v_row.wanted;
+        finding := format('%s for after_hours_jobs', v_text);
+        advice := case when not ok then format('%s: alter role after_hours_jobs in database %I set %s = %L;',
+            v_row.why, current_database(), v_row.name, v_row.wanted) end;
+        return next;
+    end loop;
+
+    subject := 'cancelled clients';
+    ok := current_setting('client_connection_check_interval') <> '0';
+    finding := 'client_connection_check_interval = ' || current_setting('client_connection_check_interval');
+    advice := case when not ok then 'set it to e.g. 2s: then cron.unschedule() also ends a run in libpq mode' end;
+    return next;
+
+    subject := 'notification queue';
+    ok := pg_notification_queue_usage() < 0.25;
+    finding := format('%s %% in use', round((pg_notification_queue_usage() * 100)::numeric, 1));
+    advice := case when not ok then 'end the oldest listener that is idle in transaction: see pg_stat_activity' end;
+    return next;
+
+    subject := 'old snapshots';
+    select a.pid, a.usename, clock_timestamp() - a.xact_start as age
+    into v_row
+    from pg_stat_activity as a
+    where a.backend_xmin is not null and a.datname = current_database() and a.xact_start < clock_timestamp() - interval '10 minutes'
+    order by a.xact_start
+    limit 1;
+    ok := not found;
+    finding := case when ok then 'none older than 10 minutes' else format('pid %s of %s, open for %s', v_row.pid, v_row.usename, v_row.age) end;
+    advice := case when not ok then format('each pass re-reads index entries that VACUUM may not remove: select pg_terminate_backend(%s);', v_row.pid) end;
+    return next;
+
+    subject := 'job role';
+    ok := (select r.rolcanlogin from pg_roles as r where r.rolname = 'after_hours_jobs') and pg_has_role('after_hours_jobs', 'pg_monitor', 'member');
+    finding := case when ok then 'may log in, is a member of pg_monitor' else 'may not log in, or is no member of pg_monitor' end;
+    advice := case when not ok then 'alter role after_hours_jobs login; grant pg_monitor to after_hours_jobs;' end;
+    return next;
+end
+$$;
+comment on function after_hours.examine_server() is 'What of server, pg_cron and role settings is known to break jobs. Read it as select * from after_hours.doctor();';
+alter function after_hours.examine_server() owner to after_hours_jobs;
+revoke all on function after_hours.examine_server() from public;
+grant execute on function after_hours.examine_server() to after_hours_owner;
