@@ -24,7 +24,7 @@ begin
     -- Locks:   expects the matches locked FOR UPDATE; takes the message rows.   Called by: purge_batch; itself.
     while cardinality(v_ids) > 0 loop
         begin
-            -- messages first: the foreign key has no cascade, so that nothing can vanish unseen
+            -- step 5a: messages first: the foreign key has no cascade, so that nothing can vanish unseen
             with gone as (
                 delete from public.after_hours_messages as g where g.match_id = any(v_ids)
                 returning g.match_id
@@ -35,9 +35,10 @@ begin
             select coalesce(array_agg(c.match_id), '{}'), coalesce(array_agg(c.messages), '{}')
             into v_erased_ids, v_erased_messages
             from counted as c;
+            -- step 5b: the matches
             delete from public.after_hours_matches as m where m.id = any(v_ids);
             get diagnostics v_count = row_count;
-            -- a deferrable key or trigger of the application must speak now, not at the COMMIT outside every handler
+            -- step 5c: a deferrable key or trigger of the application must speak now, not at the COMMIT outside every handler
             set constraints all immediate;
             if v_count <> cardinality(v_ids) then
                 raise exception using

@@ -14,7 +14,7 @@ declare
     v_run after_hours.purge_runs;
 begin
     -- Purpose: every match past its retention that a run has left or will leave, and why.
-    -- Returns: reason held | set aside | braked | paused | left (by the last run); not those that simply became due
+    -- Returns: reason held | referenced | set aside | braked | paused | left (by the last run); not those that simply became due
     --          since the last run: see after_hours.backlog.
     -- Locks:   none.   Called by: the view not_purged.
     perform after_hours.sees_all_rows();
@@ -24,6 +24,7 @@ begin
         m.id, m.expires_at, (m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC',
         case
             when h.first_id is not null then 'held'
+            when f.sqlstate = '23503' then 'referenced'
             when f.match_id is not null then 'set aside'
             when v_run.status in ('braked', 'paused') then v_run.status
             else 'left'

@@ -17,7 +17,7 @@ declare
     v_messages bigint := 0;
     v_elapsed numeric;
     v_nap numeric;
-    v_back_off numeric := 0.01;
+    v_back_off numeric := 0.02;
     v_is_atomic boolean := false;
     v_state text;
     v_error text;
@@ -92,12 +92,13 @@ begin
                     round(greatest(v_run.due_matches - v_matches, 0) * v_elapsed / v_matches, 0)) else '' end;
         end if;
         -- nap only when somebody is in need of it, and only now that no lock is held
-        v_nap := case v_batch.outcome
-            when 'busy' then v_back_off
-            when 'again' then 0.5
-            else extract(epoch from v_batch.nap)
-        end;
-        v_back_off := case when v_batch.outcome = 'busy' then least(v_back_off * 2, 0.5) else 0.01 end;
+        if v_batch.outcome = 'more' then
+            v_nap := extract(epoch from v_batch.nap);
+            v_back_off := case when v_batch.matches > 0 then 0.02 else v_back_off end;
+        else
+            v_nap := v_back_off;
+            v_back_off := least(v_back_off * 4, 1);
+        end if;
         commit;
         if v_nap > 0 then
             perform pg_catalog.pg_sleep(v_nap);

@@ -1,0 +1,11 @@
+-- Puts back the routines that setup.sql made stoppable, and takes schema test away.
+do $$
+declare
+    v_definition text;
+begin
+    for v_definition in select o.definition from test.original as o loop
+        execute v_definition;
+    end loop;
+end
+$$;
+drop schema test cascade;
