@@ -168,7 +168,7 @@ def expire(db: Connection, *users: UUID, announce: bool = True) -> None:
     for user in users:
         db.execute(
             "insert into public.after_hours_sessions (user_id, started_at, expires_at)"
-            " values (%s, now() - interval '1 hour', clock_timestamp())",
+            " values (%s, now() - interval '1 hour', now() - interval '1 second')",
             (user,),
         )
     if announce:

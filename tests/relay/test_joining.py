@@ -1,0 +1,421 @@
+"""P3 while clients join: nothing lost, reordered or sent twice, whatever commits in between and whichever server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from relay import frames, hub
+from relay.auth import Identity
+from relay.health import Metrics
+from relay.hub import Hub
+from relay.listener import Listener
+from relay.receipts import Receipts
+from relay.records import Answer, Block, Event, Page
+from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
+
+if TYPE_CHECKING:
+    from tests.conftest import Connection, Instance
+
+
+class FakeSink:
+    """Writes down what it is given."""
+
+    def __init__(self) -> None:
+        self.frames: list[dict[str, Any]] = []
+        self.closed: int | None = None
+        self.heard_at = 0.0
+
+    def write(self, frame: bytes) -> bool:
+        if self.closed is None:
+            self.frames.append(json.loads(frames.payload(frame)))
+        return self.closed is None
+
+    def ping(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = code
+
+    def abort(self) -> None:
+        self.closed = 1006
+
+    def buffered(self) -> int:
+        return 0
+
+    def drained(self) -> int:
+        return 0
+
+    @property
+    def events(self) -> list[str]:
+        return [frame["cursor"] for frame in self.frames if ":" in frame["type"]]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [frame["type"] for frame in self.frames]
+
+
+def identity(user: UUID) -> Identity:
+    return Identity(user, datetime.now(UTC), time.time() + 3600)
+
+
+# ---- real database, real listener, many joins
+
+
+async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
+    relay: Running, db: Connection, instance: Instance
+) -> None:
+    """Each user's client comes and goes, going on by cursor; together its connections got every event once, in order."""
+    users = [uuid4() for _ in range(40)]
+    got: dict[UUID, list[str]] = defaultdict(list)
+    joins = 0
+    writing = True
+
+    async def write() -> None:
+        connection = await asyncpg.connect(instance.dsn())
+        try:
+            while writing:
+                await connection.execute(
+                    "insert into public.after_hours_sessions (user_id, started_at, expires_at)"
+                    " select u, now() - interval '1 hour', now() - interval '1 second' from unnest($1::uuid[]) as u",
+                    random.choices(users, k=random.randint(1, 12)),
+                )
+                await connection.fetch("select after_hours.announce_due()")
+        finally:
+            await connection.close()
+
+    async def come_and_go(user: UUID) -> None:
+        nonlocal joins
+        cursor: str | None = "aaaaaaaa-0"
+        while writing:
+            sink = FakeSink()
+            socket = relay.relay.hub.join(identity(user), sink, cursor, asyncio.get_running_loop().time())
+            if random.random() < 0.5:
+                await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
+            await asyncio.sleep(random.random() * 0.02)
+            relay.relay.hub.leave(socket)
+            joins += 1
+            assert "reset" not in sink.kinds
+            got[user] += sink.events
+            cursor = socket.cursor
+
+    tasks = [asyncio.create_task(write()) for _ in range(2)]
+    tasks += [asyncio.create_task(come_and_go(user)) for user in users]
+    await asyncio.sleep(3)
+    writing = False
+    await asyncio.gather(*tasks)
+    rows = db.execute("select user_id, epoch || '-' || id as cursor from after_hours.events order by id").fetchall()
+    sent = defaultdict(list)
+    for row in rows:
+        sent[row.user_id].append(row.cursor)
+    assert joins > 500
+    assert len(rows) > 500
+    for user in users:
+        assert got[user] == sent[user][: len(got[user])]
+        # what came after the last connection had left is still to be replayed
+        sink = FakeSink()
+        socket = relay.relay.hub.join(identity(user), sink, (got[user] or ["aaaaaaaa-0"])[-1], 0)
+        await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
+        assert got[user] + sink.events == sent[user]
+
+
+async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
+    start_relay: StartRelay, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is of the snapshot before; the event comes by the log, is held, and follows the hello."""
+    original = Listener.attach
+    answered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Listener, asks: Any) -> Any:
+        answers = await original(self, asks)
+        answered.set()
+        await go_on.wait()
+        return answers
+
+    monkeypatch.setattr(Listener, "attach", slow)
+    running = await start_relay()
+    expire(db, user, user)
+    first, second = cursors(db)
+    await eventually(lambda: running.relay.hub.cursor == second)
+    sink = FakeSink()
+    running.relay.hub.join(identity(user), sink, first, 0)
+    async with asyncio.timeout(5):
+        await answered.wait()
+    expire(db, user)
+    third = cursors(db)[2]
+    db.execute("delete from after_hours.events where id <= 2")
+    db.execute("update after_hours.event_floor set id = 2")
+    await eventually(lambda: running.relay.hub.cursor == third)
+    assert sink.frames == []
+    go_on.set()
+    await eventually(lambda: len(sink.frames) == 3)
+    assert sink.kinds[0] == "hello"
+    assert sink.events == [second, third]
+
+
+# ---- the hub alone: answers and pages made by hand
+
+
+def event(user: UUID, id_: int, epoch: str = "aaaaaaaa") -> Event:
+    now = datetime.now(UTC)
+    text = json.dumps({"type": "after_hours:x", "id": str(uuid4()), "cursor": f"{epoch}-{id_}"})
+    return Event(id_, uuid4(), user, f"{epoch}-{id_}", frames.text_frame(text), now, now)
+
+
+def page(life: str, *events: Event, start: str = "replayed", cursor: str = "c") -> Page:
+    return Page(life, start, cursor, False, list(events))
+
+
+def answer(life: str, head: int, *events: Event, start: str = "replayed", cursor: str = "aaaaaaaa-0") -> Answer:
+    state = f'{{"start":"{start}","cursor":"{cursor}","serverTime":"","sessions":[]}}'
+    return Answer(life, head, start, cursor, state, None, list(events))
+
+
+class Bench:
+    """A hub whose relay_attach is answered by the test."""
+
+    def __init__(self) -> None:
+        metrics = Metrics()
+        self.hub = Hub("n", metrics, Receipts(metrics))
+        self.asked: asyncio.Queue[tuple[list[Any], asyncio.Future[list[Answer]]]] = asyncio.Queue()
+        self.task = asyncio.create_task(self.hub.attach_forever(self._attach))
+
+    async def _attach(self, asks: list[Any]) -> list[Answer]:
+        given: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self.asked.put_nowait((asks, given))
+        return await given
+
+    async def ask(self) -> tuple[list[Any], asyncio.Future[list[Answer]]]:
+        async with asyncio.timeout(1):
+            return await self.asked.get()
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def bench() -> Any:
+    made = Bench()
+    yield made
+    made.task.cancel()
+
+
+async def test_what_is_read_while_joining_is_held_and_not_repeated(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, None, 0)
+    _, given = await bench.ask()
+    bench.hub.take(page("A", event(user, 7), event(user, 8)))
+    assert sink.frames == []
+    given.set_result([answer("A", 7, start="fresh", cursor="aaaaaaaa-7")])  # the snapshot has 7 already
+    await bench.settle()
+    assert (sink.kinds[0], sink.events) == ("hello", ["aaaaaaaa-8"])
+    bench.hub.take(page("A", event(user, 8), event(user, 9)))
+    assert sink.events == ["aaaaaaaa-8", "aaaaaaaa-9"]
+
+
+async def test_an_answer_of_another_life_is_asked_again(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, "aaaaaaaa-3", 0)
+    asks, given = await bench.ask()
+    assert asks[0].cursor == "aaaaaaaa-3"
+    given.set_result([answer("B", 900)])
+    await bench.settle()
+    assert sink.frames == []
+    assert bench.asked.empty(), "it waits for the log to say where we are"
+    bench.hub.take(page("B", event(user, 5, "bbbbbbbb")))
+    asks, given = await bench.ask()
+    assert asks[0].cursor == "aaaaaaaa-3"
+    given.set_result([answer("B", 5, event(user, 5, "bbbbbbbb"))])
+    await bench.settle()
+    assert sink.events == ["bbbbbbbb-5"]
+
+
+async def test_ids_issued_again_after_a_failover_are_not_taken_for_old_ones(bench: Bench, user: UUID) -> None:
+    """A socket that had joined at head 1604 of A must get 1566 of B."""
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, "aaaaaaaa-1500", 0)
+    _, given = await bench.ask()
+    given.set_result([answer("A", 1604, cursor="aaaaaaaa-1500")])
+    await bench.settle()
+    bench.hub.lost()
+    bench.hub.take(page("B", event(user, 1566, "bbbbbbbb")))
+    assert sink.events == []
+    asks, given = await bench.ask()
+    assert asks[0].cursor == "aaaaaaaa-1500"
+    given.set_result([answer("B", 1566, event(user, 1566, "bbbbbbbb"), cursor="aaaaaaaa-1500")])
+    await bench.settle()
+    bench.hub.take(page("B", event(user, 1567, "bbbbbbbb")))
+    assert (sink.kinds[0], sink.kinds.count("hello"), sink.events) == (
+        "hello", 1, ["bbbbbbbb-1566", "bbbbbbbb-1567"],
+    )  # fmt: skip
+
+
+async def test_a_reset_of_the_log_attaches_everybody_afresh_and_voids_what_is_under_way(
+    bench: Bench, user: UUID
+) -> None:
+    bench.hub.take(page("A"))
+    live, joining = FakeSink(), FakeSink()
+    bench.hub.join(identity(user), live, "aaaaaaaa-1", 0)
+    _, given = await bench.ask()
+    given.set_result([answer("A", 1, cursor="aaaaaaaa-1")])
+    await bench.settle()
+    bench.hub.join(identity(user), joining, None, 0)
+    _, given = await bench.ask()
+    bench.hub.take(page("A", event(user, 2)))  # held for the one that joins
+    bench.hub.take(page("A", start="reset", cursor="aaaaaaaa-50"))  # 3 to 50 went by unread
+    given.set_result([answer("A", 2, start="fresh", cursor="aaaaaaaa-2")])
+    await bench.settle()
+    assert joining.frames == []
+    asks, given = await bench.ask()
+    assert sorted(str(ask.cursor) for ask in asks) == ["None", "aaaaaaaa-2"]
+    given.set_result(
+        [
+            answer("A", 50, start="fresh", cursor="aaaaaaaa-40")
+            if ask.cursor is None
+            else answer("A", 50, event(user, 40), cursor="aaaaaaaa-2")
+            for ask in asks
+        ]
+    )
+    await bench.settle()
+    assert live.events == ["aaaaaaaa-2", "aaaaaaaa-40"]
+    assert live.kinds.count("hello") == 1
+    assert (joining.kinds, joining.events) == (["hello"], [])
+
+
+async def test_a_client_whose_place_is_lost_is_told_reset_with_a_snapshot(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, None, 0)
+    _, given = await bench.ask()
+    given.set_result([answer("A", 9, start="fresh", cursor="aaaaaaaa-9")])
+    await bench.settle()
+    bench.hub.take(page("B"))
+    asks, given = await bench.ask()
+    assert asks[0].cursor == "aaaaaaaa-9"
+    given.set_result([answer("B", 4, start="reset", cursor="bbbbbbbb-4")])
+    await bench.settle()
+    assert sink.kinds == ["hello", "reset"]
+    bench.hub.take(page("B", event(user, 5, "bbbbbbbb")))
+    assert sink.events == ["bbbbbbbb-5"]
+
+
+async def test_a_lost_connection_voids_answers_and_asks_again(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, None, 0)
+    _, given = await bench.ask()
+    given.set_exception(ConnectionError())
+    await bench.settle()
+    assert bench.asked.empty()
+    bench.hub.take(page("A"))
+    _, given = await bench.ask()
+    given.set_result([answer("A", 0, start="fresh")])
+    await bench.settle()
+    assert sink.kinds == ["hello"]
+
+
+async def test_a_hold_is_bounded(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, None, 0)
+    bench.hub.take(page("A", *[event(user, n) for n in range(1, hub.MAX_HELD + 1)]))
+    assert sink.closed is None
+    bench.hub.take(page("A", event(user, hub.MAX_HELD + 1)))
+    assert sink.closed == 1013
+    assert bench.hub.count == 0
+
+
+async def test_stale_and_live_say_how_much_was_replayed(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, None, 0)
+    _, given = await bench.ask()
+    given.set_result([answer("A", 0, start="fresh")])
+    await bench.settle()
+    bench.hub.tell_stale(1_700_000_000)
+    bench.hub.tell_stale(1_700_000_000)
+    bench.hub.take(page("A", event(user, 1), event(user, 2)))
+    bench.hub.tell_live()
+    assert sink.kinds == ["hello", "stale", "after_hours:x", "after_hours:x", "live"]
+    assert sink.frames[1]["since"] == "2023-11-14T22:13:20.000Z"
+    assert sink.frames[-1]["replayed"] == 2
+
+
+async def test_live_after_another_server_counts_what_the_new_attach_replayed(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, None, 0)
+    _, given = await bench.ask()
+    given.set_result([answer("A", 0, start="fresh")])
+    await bench.settle()
+    bench.hub.tell_stale(0)
+    bench.hub.take(page("B", event(user, 1)))
+    bench.hub.tell_live()
+    assert "live" not in sink.kinds
+    _, given = await bench.ask()
+    given.set_result([answer("B", 1, event(user, 1))])
+    await bench.settle()
+    assert sink.kinds == ["hello", "stale", "after_hours:x", "live"]
+    assert sink.frames[-1]["replayed"] == 1
+
+
+async def test_a_sync_while_joining_is_answered_after_it(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    socket = bench.hub.join(identity(user), sink, None, 0)
+    _, given = await bench.ask()
+    bench.hub.sync(socket)
+    bench.hub.sync(socket)
+    given.set_result([answer("A", 0, start="fresh")])
+    _, given = await bench.ask()
+    given.set_result([answer("A", 0)])
+    await bench.settle()
+    assert sink.kinds == ["hello", "snapshot"]
+    assert bench.asked.empty()
+
+
+async def test_joins_of_one_turn_are_asked_together(bench: Bench) -> None:
+    bench.hub.take(page("A"))
+    for _ in range(hub.MAX_BATCH + 20):
+        bench.hub.join(identity(uuid4()), FakeSink(), None, 0)
+    asks, given = await bench.ask()
+    assert len(asks) == hub.MAX_BATCH
+    given.set_result([answer("A", 0, start="fresh") for _ in asks])
+    asks, _ = await bench.ask()
+    assert len(asks) == 20
+
+
+async def test_a_block_read_from_the_log_closes_older_tokens_only(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    old, new, other = FakeSink(), FakeSink(), FakeSink()
+    bench.hub.join(Identity(user, datetime(2026, 1, 1, tzinfo=UTC), 2e9), old, None, 0)
+    bench.hub.join(Identity(user, datetime(2026, 3, 1, tzinfo=UTC), 2e9), new, None, 0)
+    bench.hub.join(Identity(uuid4(), datetime(2026, 1, 1, tzinfo=UTC), 2e9), other, None, 0)
+    one = page("A")
+    one.blocks.append(Block(user, datetime(2026, 2, 1, tzinfo=UTC), None))
+    bench.hub.take(one)
+    assert (old.closed, new.closed, other.closed) == (4401, None, None)
+    one.blocks[0] = Block(user, datetime(2026, 2, 1, tzinfo=UTC), 5000)
+    bench.hub.take(one)
+    assert (new.closed, other.closed) == (4403, None)
+
+
+async def test_warnings_moved_before_the_join_are_not_replayed(relay: Running, db: Connection, user: UUID) -> None:
+    session = warn(db, user)
+    sink = FakeSink()
+    db.execute("select after_hours.extend_session(%s, interval '1 hour')", (session,))
+    socket = relay.relay.hub.join(identity(user), sink, "aaaaaaaa-0", 0)
+    await eventually(lambda: socket.has_hello)
+    assert sink.events == []
