@@ -211,7 +211,8 @@ class Hub:
                 ]
                 if again:
                     self._asks.extendleft(reversed(again))
-                    break
+                    if generation == self._generation:
+                        break  # the answer is of a life that the log has yet to tell us of
                 await asyncio.sleep(0)
 
     def _passed_on(self, ask: Ask, answer: Answer, generation: int) -> bool:

@@ -141,5 +141,5 @@ def split_hosts(dsn: str) -> list[str]:
             query | {"host": name} | ({"port": port} if port else {})
             for name, port in zip(names, ports, strict=True)
         ]
-        return [urlunsplit(url._replace(query=urlencode(one, quote_via=quote))) for one in each]
+        return [f"{dsn.partition('?')[0]}?{urlencode(one, quote_via=quote)}" for one in each]
     return [dsn]

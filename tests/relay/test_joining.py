@@ -262,6 +262,21 @@ async def test_ids_issued_again_after_a_failover_are_not_taken_for_old_ones(benc
     )  # fmt: skip
 
 
+async def test_what_was_held_of_a_lost_life_is_not_sent(bench: Bench, user: UUID) -> None:
+    bench.hub.take(page("A"))
+    sink = FakeSink()
+    bench.hub.join(identity(user), sink, "aaaaaaaa-1500", 0)
+    _, given = await bench.ask()
+    bench.hub.take(page("A", event(user, 1600)))
+    bench.hub.take(page("B"))
+    given.set_result([answer("A", 1600)])
+    _, given = await bench.ask()
+    given.set_result([answer("B", 1566)])
+    await bench.settle()
+    bench.hub.take(page("B", event(user, 1567, "bbbbbbbb")))
+    assert sink.events == ["bbbbbbbb-1567"]
+
+
 async def test_a_reset_of_the_log_attaches_everybody_afresh_and_voids_what_is_under_way(
     bench: Bench, user: UUID
 ) -> None:

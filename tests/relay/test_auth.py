@@ -1,0 +1,190 @@
+"""P5 at the token: whatever isn't signed by our key, for our audience, now, for one user, is refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from relay.auth import LEEWAY, Refused, Verifier
+from relay.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "k" * 40
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+USER = uuid4()
+
+
+def public_pem(key: Any) -> bytes:
+    pem: bytes = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return pem
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = time.time()
+    parts = {"sub": str(USER), "aud": "after-hours", "iat": now, "exp": now + 60, **changes}
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def settings(**more: Any) -> Settings:
+    return Settings(**{"dsn": "postgresql://x/x", "jwt_secret": SECRET, **more})
+
+
+def with_file(path: Path, text: bytes | str, **more: Any) -> Verifier:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Verifier(settings(jwt_secret=None, jwt_key_file=path, **more))
+
+
+def forge(header: dict[str, Any], body: dict[str, Any], key: bytes) -> str:
+    """A token as an attacker makes it: PyJWT refuses to sign with a PEM as a secret."""
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, body)]
+    signature = hmac.new(key, b".".join(parts), hashlib.sha256).digest()
+    return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+
+
+def test_a_good_token_says_who_until_when() -> None:
+    identity = Verifier(settings()).verify(jwt.encode(claims(iat=1_700_000_000), SECRET, "HS256"))
+    assert identity.user == USER
+    assert identity.issued_at.isoformat() == "2023-11-14T22:13:20+00:00"
+    assert 55 < identity.expires_at - time.time() <= 60
+
+
+@pytest.mark.parametrize("spelling", [str(USER).upper(), USER.hex, f"{{{USER}}}", f"urn:uuid:{USER}"])
+def test_another_spelling_is_the_same_user(spelling: str) -> None:
+    assert Verifier(settings()).verify(jwt.encode(claims(sub=spelling), SECRET, "HS256")).user == USER
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": time.time() - LEEWAY - 60},
+        {"exp": None},
+        {"exp": "tomorrow"},
+        {"iat": None},
+        {"iat": time.time() + LEEWAY + 600},
+        {"iat": 1e300},
+        {"nbf": time.time() + LEEWAY + 600},
+        {"aud": None},
+        {"aud": "somebody-else"},
+        {"aud": ["a", "b"]},
+        {"iss": "evil"},
+        {"iss": None},
+        {"sub": None},
+        {"sub": "42"},
+        {"sub": ""},
+        {"sub": ["x"]},
+        {"sub": str(USER) + "0"},
+    ],
+)
+def test_wrong_claims_are_refused(changes: dict[str, Any]) -> None:
+    verifier = Verifier(settings(jwt_issuer="us"))
+    good = {"iss": "us"}
+    verifier.verify(jwt.encode(claims(**good), SECRET, "HS256"))
+    body = claims(**{**good, **changes})
+    token = forge({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode())
+    with pytest.raises(Refused):
+        verifier.verify(token)
+
+
+def test_a_claim_of_ones_own_names_the_user() -> None:
+    verifier = Verifier(settings(user_claim="uid"))
+    assert verifier.verify(jwt.encode(claims(uid=str(USER), sub="x"), SECRET, "HS256")).user == USER
+    with pytest.raises(Refused):
+        verifier.verify(jwt.encode(claims(), SECRET, "HS256"))
+
+
+@pytest.mark.parametrize("token", [
+    "", "x", "a.b.c", "....", "e" * 5000, "é.é.é", jwt.encode(claims(), "other" * 10, "HS256"),
+    jwt.encode(claims(), SECRET + "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "HS512"),
+    jwt.encode(claims(), "", "none"), jwt.encode(claims(), RSA, "RS256"),
+    jwt.encode(claims(pad="x" * 5000), SECRET, "HS256"),
+    jwt.encode(claims(), SECRET, "HS256")[:-3], jwt.encode(claims(), SECRET, "HS256").rsplit(".", 1)[0] + ".",
+    forge({"alg": "HS256", "crit": ["x"], "x": 1}, claims(), SECRET.encode()),
+    forge({"alg": "hs256"}, claims(), SECRET.encode()), forge({"alg": None}, claims(), SECRET.encode()),
+    forge({}, claims(), SECRET.encode()),
+])  # fmt: skip
+def test_wrong_tokens_are_refused_without_repeating_them(token: str) -> None:
+    with pytest.raises(Refused) as refused:
+        Verifier(settings()).verify(token)
+    assert len(str(refused.value)) < 40
+
+
+def test_the_public_key_is_no_secret(tmp_path: Path) -> None:
+    """Algorithm confusion: HS256 signed with the text of the public key."""
+    pem = public_pem(RSA)
+    verifier = with_file(tmp_path / "key", pem)
+    assert verifier.verify(jwt.encode(claims(), RSA, "RS256")).user == USER
+    for secret in (pem, pem.strip()):
+        with pytest.raises(Refused):
+            verifier.verify(forge({"alg": "HS256"}, claims(), secret))
+    for algorithm in ("none", "RS384", "PS256"):
+        token = jwt.encode(claims(), None if algorithm == "none" else RSA, algorithm)  # type: ignore[arg-type]
+        with pytest.raises(Refused):
+            verifier.verify(token)
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [(ec.generate_private_key(ec.SECP256R1()), "ES256"), (ed25519.Ed25519PrivateKey.generate(), "EdDSA"), (RSA, "RS256")],
+)
+def test_each_kind_of_public_key(tmp_path: Path, key: Any, algorithm: str) -> None:
+    verifier = with_file(tmp_path / "key", public_pem(key))
+    assert verifier.verify(jwt.encode(claims(), key, algorithm)).user == USER
+
+
+@pytest.mark.parametrize("text", [
+    b"nonsense", b"{}", b'{"keys":[{"kty":"oct","k":"c2VjcmV0","alg":"HS256"}]}',
+    public_pem(ec.generate_private_key(ec.SECP384R1())),
+])  # fmt: skip
+def test_files_without_a_usable_public_key_are_refused(tmp_path: Path, text: bytes) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError, jwt.PyJWTError)):
+        with_file(tmp_path / "key", text)
+
+
+def jwks(**keys: Any) -> str:
+    each = []
+    for kid, key in keys.items():
+        algorithm = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
+        each.append({**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig"})  # type: ignore[attr-defined]
+    return json.dumps({"keys": each})
+
+
+def test_keys_rotate_without_a_restart_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "jwks.json"
+    new = ec.generate_private_key(ec.SECP256R1())
+    verifier = with_file(path, jwks(old=RSA))
+    old_token = jwt.encode(claims(), RSA, "RS256", headers={"kid": "old"})
+    new_token = jwt.encode(claims(), new, "ES256", headers={"kid": "new"})
+    verifier.verify(old_token)
+    with pytest.raises(Refused):
+        verifier.verify(new_token)
+    path.write_text(jwks(old=RSA, new=new))
+    verifier.verify(new_token)
+    verifier.verify(old_token)
+    path.write_text("{broken")
+    verifier.verify(new_token)
+    path.write_text(jwks(new=new))
+    verifier.verify(new_token)
+    with pytest.raises(Refused):
+        verifier.verify(old_token)
+    with pytest.raises(Refused):
+        verifier.verify(jwt.encode(claims(), new, "ES256", headers={"kid": "old"}))
+
+
+def test_a_far_expiry_is_cut_to_what_can_be_written() -> None:
+    identity = Verifier(settings()).verify(jwt.encode(claims(exp=10**12), SECRET, "HS256"))
+    assert identity.expires_at < time.time() + 400 * 86400
+    assert isinstance(identity.user, UUID)
