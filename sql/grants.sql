@@ -29,5 +29,7 @@ end
 $$;
 grant update on after_hours.settings to after_hours_dba;
 grant delete on after_hours.set_aside to after_hours_dba;
+-- moderators see what is held, and what was
+grant select on after_hours.holds, after_hours.hold_log to after_hours_moderator;
 -- what its functions and procedures read as themselves
 grant select on after_hours.evidence_chain, after_hours.settings, after_hours.job_plan to after_hours_jobs;

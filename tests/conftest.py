@@ -88,8 +88,8 @@ def instance(make_instance: Callable[..., Instance]) -> Instance:
 
 
 RESET = """
-    truncate public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages, {tables} cascade;
-    alter sequence after_hours.events_id_seq restart;
+    truncate public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages, {tables}
+    restart identity cascade;
     insert into after_hours.settings (announce_since) values ('2000-01-01Z');
     insert into after_hours.emitter default values;
     insert into after_hours.event_floor default values;

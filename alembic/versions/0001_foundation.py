@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "58018beadbabda47c724c9988befad1d38c4590f3925cd7580167d374750e083"
+SHA256 = "ff889a4b7a045f4f9165fb9bc72ba6ddfada767d55917cad65a77b4ab80d558a"
 
 
 def upgrade() -> None:

@@ -91,8 +91,8 @@ begin
     end if;
 
     -- the brake
+    v_brake := after_hours.brake();
     if v_pause.job is null then
-        v_brake := after_hours.brake();
         v_is_braked := v_brake.is_on and coalesce(btrim(p_override_brake), '') = '';
         if v_is_braked then
             raise warning 'the brake is on, nothing was deleted: %', v_brake.reason using hint = v_brake.hint;
@@ -118,7 +118,7 @@ begin
         v_slot,
         case when v_pause.job is not null then 'paused' when v_is_braked then 'braked' else 'running' end,
         v_now + interval '1 minute',
-        case when v_pause.job is not null or v_is_braked then v_now end,
+        case when v_pause.job is not null or v_is_braked then clock_timestamp() end,
         session_user,
         concat_ws(' ', nullif(current_setting('application_name'), ''), inet_client_addr()::text),
         pg_backend_pid(),
@@ -130,8 +130,8 @@ begin
         case when v_brake.reason is null then v_brake.match_limit end,
         case when v_brake.reason is null then v_brake.message_limit end,
         -- a run that was cut short is continued behind what it has deleted
-        coalesce(c.cursor_expires_at, '-infinity'),
-        coalesce(c.cursor_match_id, '00000000-0000-0000-0000-000000000000'),
+        c.cursor_expires_at,
+        c.cursor_match_id,
         least(coalesce(c.last_size, 100), s.purge_batch_max),
         i.system_identifier,
         i.database_name,

@@ -120,7 +120,7 @@ begin
                 select m.id, m.expires_at
                 from public.after_hours_matches as m
                 where m.converted_to_match_id is null and m.expires_at < v_cutoff
-                    and (m.expires_at, m.id) > (v_run.cursor_expires_at, v_run.cursor_match_id)
+                    and (v_run.cursor_match_id is null or (m.expires_at, m.id) > (v_run.cursor_expires_at, v_run.cursor_match_id))
                 order by m.expires_at, m.id
                 limit v_limit
                 for update skip locked
@@ -277,8 +277,8 @@ begin
     if v_left > 0 and v_run.passes < c_passes then
         update after_hours.purge_runs as r
         set passes = r.passes + 1,
-            cursor_expires_at = '-infinity',
-            cursor_match_id = '00000000-0000-0000-0000-000000000000',
+            cursor_expires_at = null,
+            cursor_match_id = null,
             -- few are left, and one of them is locked: small batches find out which
             batch_size = greatest(least(v_left::integer, r.batch_size) / 8, 1)
         where r.id = p_run_id;

@@ -42,17 +42,18 @@ begin
             hint = 'End the transaction (COMMIT; or ROLLBACK;), then: CALL after_hours.purge();';
     end if;
     commit;
+    -- directly after each COMMIT, before anything reads: whatever the session's defaults are
     set transaction isolation level read committed, read write;
     set local search_path = pg_catalog, pg_temp;
     v_run := after_hours.open_purge_run(p_trigger, p_match_id, p_override_brake);
     commit;
+    set transaction isolation level read committed, read write;
+    set local search_path = pg_catalog, pg_temp;
     if v_run.id is null then
         return;
     end if;
 
     loop
-        set transaction isolation level read committed, read write;
-        set local search_path = pg_catalog, pg_temp;
         -- a crash may undo the last batches, tombstones and all; the next run does them again. The last one is flushed.
         set local synchronous_commit = off;
         begin
@@ -69,21 +70,22 @@ begin
                 message = format('purge run %s failed: %s', v_run.id, v_error),
                 hint = format('What was deleted before stays deleted. select * from after_hours.purge_history where run_id = %s;', v_run.id);
         end if;
+        if v_batch.outcome in ('more', 'busy', 'again') and clock_timestamp() >= v_until then
+            perform after_hours.close_purge_run(
+                v_run.id, 'partial', format('stopped after %s s, as told', round(extract(epoch from clock_timestamp() - v_started_at), 1))
+            );
+            v_batch.outcome := 'partial';
+        end if;
         if v_batch.outcome not in ('more', 'busy', 'again') then
             perform set_config('synchronous_commit', v_sync, true);
         end if;
         commit;
+        set transaction isolation level read committed, read write;
         set local search_path = pg_catalog, pg_temp;
         v_matches := v_matches + v_batch.matches;
         v_messages := v_messages + v_batch.messages;
         v_elapsed := extract(epoch from clock_timestamp() - v_started_at);
         exit when v_batch.outcome not in ('more', 'busy', 'again');
-        if clock_timestamp() >= v_until then
-            perform after_hours.close_purge_run(v_run.id, 'partial', format('stopped after %s s, as told', round(v_elapsed, 1)));
-            v_batch.outcome := 'partial';
-            commit;
-            exit;
-        end if;
         if clock_timestamp() >= v_told_at + interval '1 second' then
             v_told_at := clock_timestamp();
             raise notice 'run %: % of about % matches, % messages, % s%',
@@ -99,10 +101,11 @@ begin
             v_nap := v_back_off;
             v_back_off := least(v_back_off * 4, 1);
         end if;
-        commit;
         if v_nap > 0 then
-            perform pg_catalog.pg_sleep(v_nap);
+            perform pg_sleep(v_nap);
             commit;
+            set transaction isolation level read committed, read write;
+            set local search_path = pg_catalog, pg_temp;
         end if;
     end loop;
     raise notice 'run % %: % matches, % messages in % s',

@@ -1,0 +1,30 @@
+"""Two people: logins that are members of after_hours_moderator and of after_hours_dba."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connection, Instance
+
+
+@pytest.fixture(scope="session", autouse=True)
+def people(instance: Instance) -> None:
+    """Makes after_hours_moderator_login and after_hours_dba_login."""
+    with instance.connect() as connection:
+        for role in ("moderator", "dba"):
+            connection.execute(f"create role after_hours_{role}_login login in role after_hours_{role}")
+
+
+@pytest.fixture
+def login(connect: Callable[..., Connection]) -> Callable[..., Connection]:
+    """Connections of those people: session_user is the login, which has its group's rights and no others."""
+
+    def make(role: str, **options: Any) -> Connection:
+        connection = connect(**options)
+        connection.execute(f"set session authorization {role}")
+        return connection
+
+    return make
