@@ -10,7 +10,8 @@ declare
 begin
     -- Purpose: release the brake: the next runs, until one succeeds but for a day at most, delete what is overdue.
     --          Says also: this database, on this server, is the one to purge. Recorded with who and why, for good.
-    -- Returns: the release.   Locks: none.   Called by: the DBA, after a look at purge_preview().
+    -- Returns: the release.
+    -- Locks:   none.   Called by: the DBA, after a look at purge_preview().
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH017',

@@ -8,7 +8,8 @@ as $$
 begin
     -- Purpose: close one's own open run before its end: partial (its time is up) or failed (an error). That a run has
     --          succeeded only purge_batch() can say.
-    -- Returns: nothing.   Locks: the run's row.   Called by: purge().
+    -- Returns: nothing.
+    -- Locks:   the run's row.   Called by: purge().
     if p_status is null or p_status not in ('partial', 'failed') then
         raise exception using
             errcode = 'AH012',

@@ -12,7 +12,8 @@ declare
     v_count bigint;
 begin
     -- Purpose: how many rows of an application table hang, by this foreign key, on one match or on all that are due.
-    -- Returns: at most p_limit.   Locks: none.   Called by: purge_preview, explain_match (which ask is_counted first).
+    -- Returns: at most p_limit.
+    -- Locks:   none.   Called by: purge_preview, explain_match (which ask is_counted first).
     select c.* into strict v_key from pg_constraint as c where c.oid = p_constraint;
     select string_agg(format('x.%I = r.%I', a.attname, f.attname), ' and ')
     into v_on

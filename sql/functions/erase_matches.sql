@@ -43,7 +43,8 @@ begin
             if v_count <> cardinality(v_ids) then
                 raise exception using
                     errcode = 'AH014',
-                    message = format('a trigger kept %s of %s matches from being deleted', cardinality(v_ids) - v_count, cardinality(v_ids));
+                    message = format('a trigger kept %s of %s matches from being deleted', cardinality(v_ids) - v_count, cardinality(v_ids)),
+                    hint = 'select * from after_hours.application_ties() where kind = ''trigger'';';
             end if;
             -- an enforced foreign key has just proved that no message is left; without one, look
             if not after_hours.has_enforced_key() then
@@ -55,7 +56,8 @@ begin
                     raise exception using
                         errcode = 'AH014',
                         message = 'a trigger kept messages from being deleted',
-                        detail = format('Messages of match %s are left.', v_culprit);
+                        detail = format('Messages of match %s are left.', v_culprit),
+                        hint = 'select * from after_hours.application_ties() where kind = ''trigger'';';
                 end if;
             end if;
             return query

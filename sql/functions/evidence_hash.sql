@@ -10,7 +10,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the hash of one batch: sha256 over the previous hash and a text of fixed format, so that anybody can
     --          recompute it elsewhere. A header line, then a line per tombstone in the order of the ids.
-    -- Returns: 32 bytes.   Locks: none.   Called by: purge_batch, verify_evidence.
+    -- Returns: 32 bytes.
+    -- Locks:   none.   Called by: purge_batch, verify_evidence.
     select sha256(
         p_prev_hash || convert_to(
             format(

@@ -6,7 +6,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: which database is this? A restored or upgraded copy differs in it.
-    -- Returns: the cluster's system identifier and the database's name.   Locks: none.
+    -- Returns: the cluster's system identifier and the database's name.
+    -- Locks:   none.
     -- Called by: brake, open_purge_run, arm.
     select c.system_identifier, current_database() from pg_control_system() as c;
 $$;

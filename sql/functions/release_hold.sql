@@ -10,7 +10,8 @@ declare
     v_log after_hours.hold_log;
 begin
     -- Purpose: end a hold. What no other hold keeps, and is past its retention, goes with the next run.
-    -- Returns: its row in hold_log, which stays.   Locks: holds (a running batch is waited for).   Called by: moderators.
+    -- Returns: its row in hold_log, which stays.
+    -- Locks:   holds (a running batch is waited for).   Called by: moderators.
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH007',

@@ -11,7 +11,8 @@ declare
 begin
     -- Purpose: an error instead of silently too few rows, when the application's tables have row security that
     --          applies to our owner role.
-    -- Returns: true, or raises AH015.   Locks: none.   Called by: purge_batch; once per query by the views over messages.
+    -- Returns: true, or raises AH015.
+    -- Locks:   none.   Called by: purge_batch; once per query by the views over messages.
     foreach v_table in array array['public.after_hours_matches', 'public.after_hours_messages']::regclass[] loop
         if row_security_active(v_table) then
             raise exception using
