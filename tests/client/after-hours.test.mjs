@@ -1,0 +1,380 @@
+// The browser client against a relay that says what the test says, on a clock that the test turns.
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { AfterHours, EXPIRED, EXPIRING } from "../../demo/after-hours.js";
+import { Clock, FakeSocket, Storage } from "./fakes.mjs";
+
+const SECOND = 1_000, MINUTE = 60_000, HOUR = 60 * MINUTE;
+const EPOCH = Date.parse("2026-11-24T20:00:00.000Z") - 1_000; // server time when the clock shows 0
+let clock, storage, told, states, tokens;
+const iso = (ms) => new Date(EPOCH + ms).toISOString();
+
+beforeEach(() => {
+  (clock = new Clock()).install();
+  storage = new Storage();
+  FakeSocket.all = [];
+  FakeSocket.isReachable = true;
+  told = []; states = []; tokens = 0;
+  Math.random = () => 0.5;
+  for (const name of ["document", "addEventListener"]) delete globalThis[name];
+});
+
+function client(options = {}) {
+  const hours = new AfterHours({
+    url: "ws://relay/ws", userId: "ana", token: () => `token ${++tokens}`, storage, WebSocket: FakeSocket,
+    onExpiring: (event) => told.push(event), onExpired: (event) => told.push(event),
+    onState: ({ state }) => states.push(state), ...options,
+  });
+  hours.connect();
+  return hours;
+}
+
+const hello = (more = {}) => ({
+  type: "hello", start: "fresh", cursor: "aaaaaaaa-10", serverTime: iso(clock.time), node: "one",
+  tokenExpiresAt: iso(HOUR), sessions: [], ...more,
+});
+const session = (deadline, state = "active") => ({
+  sessionId: "s1", expiresAt: iso(deadline), warnsAt: iso(deadline - 2 * MINUTE), state,
+});
+const expiring = (deadline, number = 11) => ({
+  type: EXPIRING, id: `w${deadline}`, cursor: `aaaaaaaa-${number}`, sessionId: "s1", expiresAt: iso(deadline),
+  minutesRemaining: 2, emittedAt: iso(clock.time),
+});
+const expired = (deadline, reason = "timeout", number = 12) => ({
+  type: EXPIRED, id: `e${deadline}`, cursor: `aaaaaaaa-${number}`, sessionId: "s1", expiresAt: iso(deadline),
+  reason, emittedAt: iso(clock.time),
+});
+const kinds = () => told.map(({ type, isLocal }) => `${isLocal ? "local " : ""}${type.split("_").at(-1)}`);
+
+async function live(options, greeting) {
+  const hours = client(options);
+  await clock.advance(10);
+  FakeSocket.last.say(hello(greeting));
+  await clock.advance(0);
+  return hours;
+}
+
+test("it shows its token in the first frame, never in the address, and offers the subprotocol", async () => {
+  await live();
+  assert.equal(FakeSocket.last.url, "ws://relay/ws");
+  assert.deepEqual(FakeSocket.last.protocols, ["after-hours.v1"]);
+  assert.deepEqual(FakeSocket.last.sent, [{ type: "auth", token: "token 1" }]);
+  assert.deepEqual(states, ["connecting", "live"]);
+});
+
+test("the cursor is written when the handler has run, and presented after a reload", async () => {
+  let finish;
+  const hours = await live({ onExpired: () => new Promise((resolve) => { finish = resolve; }) });
+  FakeSocket.last.say(expired(MINUTE));
+  await clock.advance(SECOND);
+  assert.match(storage.getItem("after-hours:ana"), /aaaaaaaa-10/);
+  assert.equal(FakeSocket.last.types().includes("ack"), false);
+  finish();
+  await clock.advance(0);
+  assert.match(storage.getItem("after-hours:ana"), /aaaaaaaa-12/);
+  assert.deepEqual(FakeSocket.last.sent.at(-1), { type: "ack", cursor: "aaaaaaaa-12" });
+  hours.close();
+
+  client();
+  await clock.advance(10);
+  assert.equal(FakeSocket.last.sent[0].after, "aaaaaaaa-12");
+  FakeSocket.last.say(hello({ start: "replayed", cursor: "aaaaaaaa-12" }));
+  FakeSocket.last.say(expired(MINUTE)); // the same event once more, under another cursor
+  await clock.advance(0);
+  assert.deepEqual(told, []);
+});
+
+test("each user of a tab has a cursor of its own", async () => {
+  (await live()).close();
+  client({ userId: "ben" });
+  await clock.advance(10);
+  assert.equal(FakeSocket.last.sent[0].after, undefined);
+});
+
+test("a handler that raises is reported and holds nothing up", async (t) => {
+  const report = t.mock.method(console, "error", () => {});
+  await live({ onExpiring: () => { throw new Error("mine"); } });
+  FakeSocket.last.say(expiring(3 * MINUTE));
+  FakeSocket.last.say(expired(4 * MINUTE));
+  await clock.advance(0);
+  assert.deepEqual(kinds(), ["expired"]);
+  assert.equal(report.mock.callCount(), 1);
+  assert.deepEqual(FakeSocket.last.types(), ["auth", "ack", "ack"]);
+});
+
+test("an event that comes twice is told once, and acknowledged twice", async () => {
+  await live();
+  for (const number of [11, 12]) FakeSocket.last.say({ ...expiring(3 * MINUTE), cursor: `aaaaaaaa-${number}` });
+  await clock.advance(0);
+  assert.deepEqual(kinds(), ["expiring"]);
+  assert.equal(FakeSocket.last.sent.at(-1).cursor, "aaaaaaaa-12");
+});
+
+test("a warning nobody sends is shown when the network is gone, with the end after it", async () => {
+  await live({}, { sessions: [session(5 * MINUTE)] });
+  FakeSocket.isReachable = false;
+  FakeSocket.last.fail(1006);
+  await clock.advance(3 * MINUTE - clock.time - 1);
+  assert.deepEqual(kinds(), []);
+  await clock.advance(2);
+  assert.deepEqual(kinds(), ["local expiring"]);
+  assert.equal(told[0].minutesRemaining, 2);
+  await clock.advance(2 * MINUTE);
+  assert.deepEqual(kinds(), ["local expiring", "local expired"]);
+  assert.equal(told[1].reason, "timeout");
+});
+
+test("a local warning and the relay's event for the same deadline show once, also across a reload", async () => {
+  const hours = await live({}, { sessions: [session(5 * MINUTE)] });
+  FakeSocket.isReachable = false;
+  FakeSocket.last.fail(1006);
+  await clock.advance(3 * MINUTE);
+  hours.close();
+  FakeSocket.isReachable = true;
+  await live({}, { start: "replayed", sessions: [session(5 * MINUTE, "warned")] });
+  FakeSocket.last.say(expiring(5 * MINUTE));
+  await clock.advance(10 * SECOND);
+  assert.deepEqual(kinds(), ["local expiring"]);
+});
+
+test("connected, it asks before it speaks: extended elsewhere means no warning", async () => {
+  await live({}, { sessions: [session(5 * MINUTE)] });
+  const ping = setPing();
+  await clock.advance(3 * MINUTE - clock.time + 400);
+  assert.deepEqual(FakeSocket.last.types(), ["auth"], "the relay's own event is given its time");
+  await clock.advance(200);
+  assert.deepEqual(FakeSocket.last.types(), ["auth", "sync"]);
+  FakeSocket.last.say({ ...hello({ sessions: [session(10 * MINUTE)] }), type: "snapshot" });
+  await clock.advance(2 * MINUTE);
+  assert.deepEqual(kinds(), []);
+  ping.stop();
+});
+
+test("connected to a relay that announces nothing, it speaks once the relay confirms, or does not answer", async () => {
+  await live({}, { sessions: [session(5 * MINUTE)] });
+  const ping = setPing();
+  await clock.advance(3 * MINUTE - clock.time + 600);
+  FakeSocket.last.say({ ...hello({ sessions: [session(5 * MINUTE)] }), type: "snapshot" });
+  await clock.advance(SECOND);
+  assert.deepEqual(kinds(), ["local expiring"]);
+  await clock.advance(2 * MINUTE + 5 * SECOND);
+  assert.deepEqual(kinds(), ["local expiring", "local expired"]);
+  ping.stop();
+});
+
+test("an end told by the relay disarms; so does a session that is gone", async () => {
+  await live({}, { sessions: [session(5 * MINUTE), { ...session(6 * MINUTE), sessionId: "s2" }] });
+  FakeSocket.last.say(expired(MINUTE, "ended"));
+  FakeSocket.last.say({ ...hello({ sessions: [{ sessionId: "s1", expiresAt: iso(MINUTE), state: "ended" }] }), type: "snapshot" });
+  await clock.advance(0);
+  FakeSocket.isReachable = false;
+  FakeSocket.last.fail(1006);
+  await clock.advance(10 * MINUTE);
+  assert.deepEqual(kinds(), ["expired"]);
+});
+
+test("after a change of its own nothing is announced from what was known before", async () => {
+  const hours = await live({}, { sessions: [session(5 * MINUTE)] });
+  hours.sync();
+  FakeSocket.isReachable = false;
+  FakeSocket.last.fail(1006);
+  await clock.advance(4 * MINUTE);
+  assert.deepEqual(kinds(), []);
+  FakeSocket.isReachable = true;
+  await clock.advance(MINUTE);
+  FakeSocket.last.say(hello({ start: "replayed", sessions: [session(10 * MINUTE)] }));
+  FakeSocket.isReachable = false;
+  await clock.advance(0);
+  FakeSocket.last.fail(1006);
+  await clock.advance(8 * MINUTE - clock.time + 10);
+  assert.deepEqual(kinds(), ["local expiring"]);
+  assert.equal(told[0].expiresAt, iso(10 * MINUTE));
+});
+
+test("what the own server answered is counted down at once, network or not", async () => {
+  const hours = await live({}, { sessions: [session(5 * MINUTE)] });
+  FakeSocket.isReachable = false;
+  FakeSocket.last.fail(1006);
+  hours.sync({ sessionId: "s1", expiresAt: iso(7 * MINUTE) });
+  await clock.advance(5 * MINUTE - clock.time - 1);
+  assert.deepEqual(kinds(), []);
+  await clock.advance(2);
+  assert.deepEqual(told.map(({ expiresAt }) => expiresAt), [iso(7 * MINUTE)]);
+});
+
+test("a page opened in the last two minutes warns at once; an end of long ago is no news", async () => {
+  await live({}, { sessions: [session(90 * SECOND, "warned"), { ...session(-HOUR, "ended"), sessionId: "old" }] });
+  await clock.advance(SECOND);
+  assert.deepEqual(kinds(), ["local expiring"]);
+});
+
+test("of several clock readings the smallest offset counts: a slow frame moves nothing", async () => {
+  const hours = await live();
+  const truth = () => EPOCH + clock.time;
+  await clock.advance(5 * SECOND);
+  FakeSocket.last.say({ type: "ping", serverTime: iso(clock.time - 4 * SECOND) });
+  assert.equal(hours.now(), truth());
+});
+
+test("45 s of silence mean dead, whatever the socket says", async () => {
+  await live();
+  await clock.advance(44 * SECOND);
+  FakeSocket.last.say({ type: "ping", serverTime: iso(clock.time) });
+  await clock.advance(44 * SECOND);
+  assert.equal(FakeSocket.all.length, 1);
+  await clock.advance(2 * SECOND);
+  assert.equal(FakeSocket.all.length, 2);
+  assert.equal(FakeSocket.all[0].onmessage, null);
+});
+
+test("on becoming visible it asks, and takes no answer within 10 s as dead", async () => {
+  globalThis.document = Object.assign(new EventTarget(), { hidden: false });
+  await live();
+  globalThis.document.dispatchEvent(new Event("visibilitychange"));
+  assert.deepEqual(FakeSocket.last.types(), ["auth", "sync"]);
+  await clock.advance(11 * SECOND);
+  assert.equal(FakeSocket.all.length, 2);
+});
+
+test("it comes back when the relay says, and on its own with ever longer waits", async () => {
+  await live();
+  FakeSocket.last.fail(1012, '{"retryAfterMs":7000}');
+  await clock.advance(6_900);
+  assert.equal(FakeSocket.all.length, 1);
+  await clock.advance(200);
+  assert.equal(FakeSocket.all.length, 2);
+  FakeSocket.isReachable = false;
+  FakeSocket.last.fail(1006);
+  const waits = [];
+  for (let seen = clock.time; waits.length < 8;) {
+    const count = FakeSocket.all.length;
+    while (FakeSocket.all.length === count) await clock.advance(50);
+    waits.push(clock.time - seen);
+    seen = clock.time;
+  }
+  assert.ok(waits.every((wait, i) => i === 0 || wait >= waits[i - 1]), String(waits));
+  assert.ok(waits.at(-1) <= 16 * SECOND, String(waits));
+});
+
+for (const code of [1001, 1006, 1011, 1012, 1013, 4000, 4008, 4029, 4408]) {
+  test(`it comes back after ${code}`, async () => {
+    await live();
+    FakeSocket.last.fail(code);
+    await clock.advance(2 * SECOND);
+    assert.equal(FakeSocket.all.length, 2);
+  });
+}
+
+test("4400: it stops, and says so", async () => {
+  const hours = await live();
+  FakeSocket.last.fail(4400, '{"retryAfterMs":0}');
+  await clock.advance(HOUR);
+  assert.equal(FakeSocket.all.length, 1);
+  assert.equal(hours.state.state, "stopped");
+});
+
+test("4401: one new token, then it stops", async () => {
+  const hours = await live();
+  FakeSocket.last.fail(4401, '{"retryAfterMs":0}');
+  await clock.advance(SECOND);
+  assert.equal(FakeSocket.last.sent[0].token, "token 2");
+  FakeSocket.last.fail(4401, '{"retryAfterMs":0}');
+  await clock.advance(HOUR);
+  assert.equal(FakeSocket.all.length, 2);
+  assert.deepEqual([hours.state.state, hours.state.code], ["stopped", 4401]);
+});
+
+test("4403: not before the block ends, even when the page becomes visible", async () => {
+  globalThis.document = Object.assign(new EventTarget(), { hidden: false });
+  const hours = await live();
+  FakeSocket.last.fail(4403, JSON.stringify({ retryAfterMs: HOUR }));
+  assert.equal(hours.state.state, "blocked");
+  await clock.advance(HOUR / 2);
+  globalThis.document.dispatchEvent(new Event("visibilitychange"));
+  await clock.advance(HOUR / 2 - 100);
+  assert.equal(FakeSocket.all.length, 1);
+  await clock.advance(200);
+  assert.equal(FakeSocket.all.length, 2);
+});
+
+test("a token that runs out is replaced on the same connection", async () => {
+  await live();
+  FakeSocket.last.say({ type: "auth_expiring", inSeconds: 60 });
+  await clock.advance(0);
+  assert.deepEqual(FakeSocket.last.sent.at(-1), { type: "auth", token: "token 2" });
+  assert.equal(FakeSocket.all.length, 1);
+});
+
+test("a token that can't be had is asked for again", async () => {
+  let isDown = true;
+  client({ token: () => { if (isDown) throw new Error("down"); return "late"; } });
+  await clock.advance(3 * SECOND);
+  assert.equal(FakeSocket.all.length, 0);
+  isDown = false;
+  await clock.advance(30 * SECOND);
+  assert.equal(FakeSocket.all[0].sent[0].token, "late");
+});
+
+test("drain: the old connection serves until the new one is greeted", async () => {
+  await live();
+  const old = FakeSocket.last;
+  old.say({ type: "drain", retryAfterMs: 300 });
+  await clock.advance(400);
+  const next = FakeSocket.last;
+  assert.notEqual(next, old);
+  old.say(expiring(3 * MINUTE));
+  await clock.advance(0);
+  assert.deepEqual(kinds(), ["expiring"]);
+  assert.equal(old.closedWith, undefined);
+  next.say(hello({ start: "replayed", node: "two" }));
+  next.say(expiring(3 * MINUTE));
+  await clock.advance(0);
+  assert.equal(old.closedWith, 1000);
+  assert.deepEqual(kinds(), ["expiring"]);
+  assert.deepEqual(new Set(states), new Set(["connecting", "live"]));
+});
+
+test("drain: where there is nobody else yet, it goes on trying, also after the old one has closed", async () => {
+  await live();
+  const old = FakeSocket.last;
+  FakeSocket.isReachable = false;
+  old.say({ type: "drain", retryAfterMs: 100 });
+  await clock.advance(2 * SECOND);
+  old.fail(4000, '{"retryAfterMs":100}');
+  await clock.advance(SECOND);
+  FakeSocket.isReachable = true;
+  await clock.advance(5 * SECOND);
+  assert.equal(FakeSocket.last.readyState, 1);
+  assert.equal(FakeSocket.all.filter(({ readyState }) => readyState === 1).length, 1);
+});
+
+test("stale and live are told; unknown frames are nobody's business", async () => {
+  const hours = await live();
+  FakeSocket.last.say({ type: "stale", since: iso(clock.time) });
+  assert.equal(hours.state.state, "stale");
+  FakeSocket.last.say({ type: "live", replayed: 3 });
+  assert.deepEqual([hours.state.state, hours.state.replayed], ["live", 3]);
+  FakeSocket.last.say({ type: "weather", is: "fine" });
+  FakeSocket.last.say({ type: "after_hours:session_dreamt", id: "x", cursor: "aaaaaaaa-99" });
+  assert.equal(hours.state.state, "live");
+});
+
+test("closed, it is quiet for good", async () => {
+  const hours = await live({}, { sessions: [session(5 * MINUTE)] });
+  hours.close();
+  await clock.advance(HOUR);
+  assert.equal(FakeSocket.last.closedWith, 1000);
+  assert.deepEqual([FakeSocket.all.length, told.length, clock.timers.size], [1, 0, 0]);
+});
+
+// A relay that lives: its heartbeat goes on while the test turns the clock.
+function setPing() {
+  let isOn = true;
+  const beat = () => {
+    if (!isOn) return;
+    FakeSocket.last.say({ type: "ping", serverTime: iso(clock.time) });
+    setTimeout(beat, 20 * SECOND);
+  };
+  beat();
+  return { stop: () => { isOn = false; } };
+}

@@ -1,0 +1,25 @@
+"""The browser client's own tests, in Node.js; its types, as TypeScript would read them, by the names they share."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DEMO = HERE.parent.parent / "demo"
+
+
+def test_the_browser_client() -> None:
+    result = subprocess.run(["node", "--test", str(HERE)], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_its_types_name_what_it_offers() -> None:
+    code, types = ((DEMO / f"after-hours.{kind}").read_text() for kind in ("js", "d.ts"))
+    public = {name for name in re.findall(r"^  (?:get )?(\w+)\(.*\) \{", code.split("export class")[1], re.MULTILINE)}
+    declared = types.split("export declare class AfterHours")[1]
+    assert public == set(re.findall(r"^  (?:readonly )?(\w+)(?:: |\()", declared, re.MULTILINE))
+    asked = set(re.findall(r"[oO]ptions\??\.(\w+)", code)) | {"onExpiring", "onExpired"}
+    offered = set(re.findall(r"^  (\w+)\??: ", types.split("interface Options")[1].split("\n}")[0], re.MULTILINE))
+    assert asked == offered
