@@ -86,7 +86,7 @@ begin
             v_culprit := v_ids[1];
         end if;
         if v_culprit is not null then
-            return query select v_culprit, 0::bigint, 'failed'::text, v_state, concat_ws(' ', v_message || '.', v_detail);
+            return query select v_culprit, 0::bigint, 'failed'::text, v_state, concat_ws(' ', v_message || '.', nullif(v_detail, ''));
             v_ids := array_remove(v_ids, v_culprit);
             continue when clock_timestamp() < p_give_up_at;
             return query select i.id, 0::bigint, 'busy'::text, null::text, null::text from unnest(v_ids) as i (id);

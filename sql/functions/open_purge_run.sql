@@ -110,13 +110,14 @@ begin
     end if;
 
     insert into after_hours.purge_runs as r (
-        trigger, slot, status, lease_until, finished_at, run_by, client, backend_pid, retention, cutoff, match_id, override_reason,
+        trigger, slot, status, started_at, lease_until, finished_at, run_by, client, backend_pid, retention, cutoff, match_id, override_reason,
         due_matches, match_limit, message_limit, cursor_expires_at, cursor_match_id, batch_size, system_identifier, database_name, detail
     )
     select
         p_trigger,
         v_slot,
         case when v_pause.job is not null then 'paused' when v_is_braked then 'braked' else 'running' end,
+        v_now,
         v_now + interval '1 minute',
         case when v_pause.job is not null or v_is_braked then clock_timestamp() end,
         session_user,
