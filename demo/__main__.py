@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, LiteralString
+from uuid import UUID, uuid4
 
 import psycopg
 import uvicorn
+from psycopg.rows import namedtuple_row
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse
+from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from demo.tokens import NotADevelopmentSecret, development_secret, make_token
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
 
-PAGE = Path(__file__).parent / "page"
+HERE = Path(__file__).parent
+Connection = psycopg.AsyncConnection[Any]
 
 
 class Demo:
@@ -40,37 +44,79 @@ class Demo:
         return JSONResponse({"token": make_token(self._secret, user_id), "relayPort": self._relay_port})
 
     async def start(self, request: Request) -> JSONResponse:
-        """Start a session of so many seconds."""
+        """Start a session of so many seconds, and the match whose chat it is for."""
         asked = await request.json()
-        return await self._call(
-            "select * from after_hours.start_session(%s, %s)",
-            UUID(asked["userId"]),
-            timedelta(seconds=float(asked["seconds"])),
-        )
+        user_id = UUID(asked["userId"])
+        length = timedelta(seconds=float(asked["seconds"]))
+
+        async def do(connection: Connection) -> dict[str, Any]:
+            session = await one(connection, "select * from after_hours.start_session(%s, %s)", user_id, length)
+            match = await one(
+                connection,
+                "insert into public.after_hours_matches (id, user_a, user_b, created_at, expires_at)"
+                " values (%s, %s, %s, now(), %s) returning id",
+                uuid4(), user_id, uuid4(), session.expires_at,
+            )  # fmt: skip
+            return {"session": as_json(session), "matchId": str(match.id)}
+
+        return await self._run(do)
 
     async def extend(self, request: Request) -> JSONResponse:
         """Push a session's end so many seconds further away."""
         asked = await request.json()
-        return await self._call(
-            "select * from after_hours.extend_session(%s, %s)",
-            UUID(asked["sessionId"]),
-            timedelta(seconds=float(asked["seconds"])),
-        )
+        session_id = UUID(asked["sessionId"])
+        by = timedelta(seconds=float(asked["seconds"]))
+
+        async def do(connection: Connection) -> dict[str, Any]:
+            session = await one(connection, "select * from after_hours.extend_session(%s, %s)", session_id, by)
+            return {"session": as_json(session)}
+
+        return await self._run(do)
 
     async def end(self, request: Request) -> JSONResponse:
         """End a session now."""
-        asked = await request.json()
-        return await self._call("select * from after_hours.end_session(%s, %s)", UUID(asked["sessionId"]), "left")
+        session_id = UUID((await request.json())["sessionId"])
 
-    async def _call(self, statement: str, *values: Any) -> JSONResponse:
+        async def do(connection: Connection) -> dict[str, Any]:
+            session = await one(connection, "select * from after_hours.end_session(%s, 'left')", session_id)
+            return {"session": as_json(session)}
+
+        return await self._run(do)
+
+    async def save(self, request: Request) -> JSONResponse:
+        """Save a match: from then on no purge touches it."""
+        match_id = UUID((await request.json())["matchId"])
+
+        async def do(connection: Connection) -> dict[str, Any]:
+            match = await one(connection, "select * from after_hours.save_match(%s, %s)", match_id, uuid4())
+            return {"savedAs": str(match.converted_to_match_id)}
+
+        return await self._run(do)
+
+    async def _run(self, do: Callable[[Connection], Awaitable[dict[str, Any]]]) -> JSONResponse:
         # A connection for each click: no pool to explain, and the page clicks rarely.
         try:
-            async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
-                await connection.execute(statement, values)
+            async with await Connection.connect(self._dsn, row_factory=namedtuple_row) as connection:
+                return JSONResponse(await do(connection))
         except psycopg.Error as error:
             said = {"error": error.diag.message_primary or str(error), "hint": error.diag.message_hint}
             return JSONResponse(said, status_code=409)
-        return JSONResponse({})
+
+
+async def one(connection: Connection, statement: LiteralString, *values: Any) -> Any:
+    """The one row of a statement."""
+    return await (await connection.execute(statement, values)).fetchone()
+
+
+def as_json(session: Any) -> dict[str, str]:
+    """A session's row as the relay's frames name it; without an end before its time."""
+    expires_at = session.expires_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"sessionId": str(session.id), "expiresAt": expires_at}
+
+
+async def client(_request: Request) -> FileResponse:
+    """The client library: a file to copy or to serve, as here."""
+    return FileResponse(HERE / "after-hours.js")
 
 
 async def not_understood(_request: Request, error: Exception) -> JSONResponse:
@@ -86,7 +132,9 @@ def make_app(demo: Demo) -> Starlette:
             Route("/start", demo.start, methods=["POST"]),
             Route("/extend", demo.extend, methods=["POST"]),
             Route("/end", demo.end, methods=["POST"]),
-            Mount("/", StaticFiles(directory=PAGE, html=True)),
+            Route("/save", demo.save, methods=["POST"]),
+            Route("/after-hours.js", client),
+            Mount("/", StaticFiles(directory=HERE / "page", html=True)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
         exception_handlers={KeyError: not_understood, ValueError: not_understood, TypeError: not_understood},

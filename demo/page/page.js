@@ -1,12 +1,17 @@
-// The page: one user per tab, kept over reloads together with the cursor, so that a reload resumes.
-import { Relay } from "./relay.js";
+// The page of one user: start a session, watch it end. What the relay says is after-hours.js's business; this only shows it.
+import { AfterHours, EXPIRED } from "./after-hours.js";
+import { note } from "./log.js";
 
 const $ = (id) => document.getElementById(id);
-const userId = (sessionStorage.userId ??= crypto.randomUUID());
-let skew = 0; // ms the server's clock is ahead of ours
-let session; // {sessionId, expiresAt, state}: the one on the clock
+const userId = new URLSearchParams(location.search).get("user") ?? (sessionStorage.userId ??= crypto.randomUUID());
+const ENDINGS = { timeout: "time is up", ended: "you have left", moderation: "ended by a moderator" };
+const STATES = {
+  live: "connected", stale: "connected, but the relay lost its database", connecting: "connecting",
+  waiting: "no connection, trying again", blocked: "kept away by a moderator", stopped: "stopped", closed: "closed",
+};
 
-async function ask(path, body) {
+// The application's own server, which is the only one that changes anything.
+async function ask(path, body = {}) {
   const answer = await fetch(path, { method: "POST", body: JSON.stringify({ userId, ...body }) });
   const said = await answer.json();
   $("trouble").textContent = answer.ok ? "" : [said.error, said.hint].filter(Boolean).join(" · ");
@@ -14,85 +19,117 @@ async function ask(path, body) {
   return said;
 }
 
-function show(next) {
-  session = next;
-  $("clock").dataset.state = next?.state ?? "none";
-  $("extend").disabled = $("end").disabled = !next || next.state === "ended";
+async function logIn() {
+  const { token, relayPort } = await ask("log-in");
+  $("tail").textContent = `RELAY_TOKEN=${token} python -m relay tail ws://${location.hostname}:${relayPort}/ws`;
+  return { token, url: `ws://${location.hostname}:${relayPort}/ws` };
+}
+
+// ---- the session on the clock: the one that is on, else the one that ended last
+
+let shown;
+
+function showSessions(sessions) {
+  const by = (a, b) => Date.parse(b.expiresAt) - Date.parse(a.expiresAt);
+  const on = sessions.filter(({ state }) => state !== "ended").sort(by);
+  shown = on[0] ?? sessions.slice().sort(by)[0];
+  $("clock").dataset.state = shown?.state ?? "none";
+  const isOn = on.length > 0;
+  if (!isOn && $("running").contains(document.activeElement)) $("starts").firstElementChild.focus();
+  $("starts").hidden = isOn;
+  $("running").hidden = !isOn;
+  if (shown?.state !== "warned") $("banner").textContent = "";
+  showSaving();
   tick();
 }
 
 function tick() {
-  if (!session) return;
-  const ms = Date.parse(session.expiresAt) - Date.now() - skew;
-  const s = Math.max(0, Math.ceil(ms / 1000));
-  $("left").textContent = `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
-  $("note").textContent = { active: "left", warned: "this session ends soon", ended: session.reason ?? "over" }[session.state];
+  if (!shown) return;
+  const ms = Math.max(0, Date.parse(shown.expiresAt) - hours.now());
+  const seconds = shown.state === "ended" ? 0 : Math.ceil(ms / 1000);
+  const left = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  if ($("left").textContent !== left) $("left").textContent = left;
+  $("note").textContent = shown.state === "ended" ? `over: ${ENDINGS[shown.reason] ?? "ended earlier"}` : "left";
+  const length = Number(sessionStorage[`length ${shown.sessionId}`]) || ms;
+  $("progress").value = shown.state === "ended" ? 0 : Math.min(1, ms / length);
+  document.title = shown.state === "ended" ? "over · After Hours" : `${left} · After Hours`;
 }
 
-// The one that is on, else the one that ended last.
-function pick(sessions) {
-  const by = (a, b) => Date.parse(b.expiresAt) - Date.parse(a.expiresAt);
-  const on = sessions.filter((s) => s.state !== "ended").sort(by);
-  return on[0] ?? sessions.slice().sort(by)[0];
+function warn({ expiresAt, isLocal }) {
+  const seconds = Math.round((Date.parse(expiresAt) - hours.now()) / 1000);
+  const left = seconds > 100 ? "in two minutes" : seconds > 45 ? "in a minute" : `in ${seconds} seconds`;
+  $("banner").textContent = `This chat ends ${left}.${isLocal ? " (Counted by this page: the relay did not say so.)" : ""}`;
 }
 
-const ENDINGS = { timeout: "time is up", ended: "you left", moderation: "ended by a moderator" };
-const handlers = {
-  "after_hours:session_expiring": (f) => show({ ...f, state: "warned" }),
-  "after_hours:session_expired": (f) => show({ ...f, state: "ended", reason: ENDINGS[f.reason] }),
-  hello: snapshot, snapshot, reset: snapshot,
-};
+// ---- saving: of each session's match, as the other half of what the application's server does
 
-function snapshot(frame) {
-  skew = Date.parse(frame.serverTime) - Date.now();
-  const next = pick(frame.sessions);
-  if (next?.sessionId === session?.sessionId && next?.state === "ended") return; // we know how it ended; this frame doesn't
-  show(next);
+function showSaving() {
+  const match = shown && sessionStorage[`match ${shown.sessionId}`];
+  const isSaved = Boolean(match && sessionStorage[`saved ${match}`]);
+  $("save").hidden = !match || isSaved;
+  $("saved").textContent = !match ? "" : isSaved ? "Saved: no purge touches it." : "Not saved: forgotten 30 days after its end.";
 }
-
-// How long after the instant a frame speaks of it got here; both clocks are this machine's.
-function lateness({ type, expiresAt, minutesRemaining }) {
-  if (type === "after_hours:session_expired") return `${Date.now() - Date.parse(expiresAt)} ms after the end`;
-  if (minutesRemaining !== undefined) return `${minutesRemaining} min left`;
-  return "";
-}
-
-function note(frame) {
-  const line = document.createElement("li");
-  const part = (tag, text) => line.append(Object.assign(document.createElement(tag), { textContent: text }));
-  part("time", new Date().toLocaleTimeString());
-  part("b", frame.type);
-  part("span", lateness(frame) || (frame.start ?? frame.cursor ?? ""));
-  line.title = JSON.stringify(frame, null, 1);
-  $("frames").prepend(line);
-  while ($("frames").children.length > 50) $("frames").lastChild.remove();
-}
-
-const { relayPort } = await ask("log-in");
-const relay = new Relay({
-  url: `ws://${location.hostname}:${relayPort}/ws`,
-  token: async () => (await ask("log-in")).token,
-  cursor: sessionStorage.cursor,
-  onstate(state, code) {
-    $("connection").dataset.state = state;
-    $("connection").textContent = code ? `${state} (${code})` : state;
-  },
-  onframe(frame) {
-    handlers[frame.type]?.(frame); // an unknown type is no error: the relay may learn more than we know
-    if (frame.cursor) sessionStorage.cursor = frame.cursor;
-    if (frame.type !== "ping") note(frame);
-  },
-});
 
 async function change(path, body) {
-  try { await ask(path, body); } catch { /* shown on the page */ }
-  relay.sync();
+  try {
+    const { session, matchId } = await ask(path, body);
+    if (matchId) {
+      sessionStorage[`match ${session.sessionId}`] = matchId;
+      sessionStorage[`length ${session.sessionId}`] = body.seconds * 1000;
+    }
+    hours.sync(path === "end" ? undefined : session);
+  } catch { /* shown on the page */ }
 }
-for (const button of document.querySelectorAll("[data-start]")) {
-  button.onclick = () => change("start", { seconds: Number(button.dataset.start) });
+
+for (const button of document.querySelectorAll("[data-seconds]")) {
+  button.onclick = () => change("start", { seconds: Number(button.dataset.seconds) });
 }
-$("extend").onclick = () => change("extend", { sessionId: session.sessionId, seconds: 60 });
-$("end").onclick = () => change("end", { sessionId: session.sessionId });
-document.addEventListener("visibilitychange", () => { if (!document.hidden) relay.sync(); });
+$("extend").onclick = () => change("extend", { sessionId: shown.sessionId, seconds: 60 });
+$("end").onclick = () => change("end", { sessionId: shown.sessionId });
+$("save").onclick = async () => {
+  const match = sessionStorage[`match ${shown.sessionId}`];
+  try { await ask("save", { matchId: match }); } catch { return; }
+  sessionStorage[`saved ${match}`] = true;
+  showSaving();
+};
+$("user").textContent = userId;
+$("same").href = `?user=${userId}`;
+$("other").onclick = () => { sessionStorage.clear(); location.assign("."); };
+
+// ---- the connection
+
+function showState(state) {
+  $("connection").dataset.state = state.state;
+  $("connection").textContent = STATES[state.state] + (state.why ? `: ${state.why}` : "");
+  if (state.start) {
+    $("start").textContent = state.start + (state.replayed === undefined ? "" : `, then ${state.replayed} caught up`);
+    $("node").textContent = state.node;
+    $("token-until").textContent = new Date(state.tokenExpiresAt).toLocaleTimeString();
+  }
+}
+
+function showFrame(frame) {
+  const due = frame.type === EXPIRED ? frame.expiresAt
+    : hours.sessions.find(({ sessionId, expiresAt }) => sessionId === frame.sessionId && expiresAt === frame.expiresAt)?.warnsAt;
+  const late = frame.id && due ? `${Math.max(0, Math.round(hours.now() - Date.parse(due)))} ms after it was due` : "";
+  if (late) $("lateness").textContent = late;
+  if (frame.type !== "ping") note($("frames"), frame, late);
+  queueMicrotask(() => { $("cursor").textContent = hours.cursor ?? "–"; });
+}
+
+const first = await logIn();
+const hours = new AfterHours({
+  url: first.url,
+  userId,
+  token: async () => (await logIn()).token,
+  onSessions(sessions) {
+    showSessions(sessions);
+    $("cursor").textContent = hours.cursor ?? "–";
+  },
+  onExpiring: warn,
+  onExpired: () => { $("banner").textContent = ""; },
+  onState: showState,
+  onFrame: showFrame,
+});
 setInterval(tick, 250);
-relay.connect();
+hours.connect();

@@ -140,7 +140,7 @@ test("a local warning and the relay's event for the same deadline show once, als
 test("connected, it asks before it speaks: extended elsewhere means no warning", async () => {
   await live({}, { sessions: [session(5 * MINUTE)] });
   const ping = setPing();
-  await clock.advance(3 * MINUTE - clock.time + 400);
+  await clock.advance(3 * MINUTE - clock.time + 1_400);
   assert.deepEqual(FakeSocket.last.types(), ["auth"], "the relay's own event is given its time");
   await clock.advance(200);
   assert.deepEqual(FakeSocket.last.types(), ["auth", "sync"]);
@@ -153,9 +153,9 @@ test("connected, it asks before it speaks: extended elsewhere means no warning",
 test("connected to a relay that announces nothing, it speaks once the relay confirms, or does not answer", async () => {
   await live({}, { sessions: [session(5 * MINUTE)] });
   const ping = setPing();
-  await clock.advance(3 * MINUTE - clock.time + 600);
+  await clock.advance(3 * MINUTE - clock.time + 1_600);
   FakeSocket.last.say({ ...hello({ sessions: [session(5 * MINUTE)] }), type: "snapshot" });
-  await clock.advance(SECOND);
+  await clock.advance(2 * SECOND);
   assert.deepEqual(kinds(), ["local expiring"]);
   await clock.advance(2 * MINUTE + 5 * SECOND);
   assert.deepEqual(kinds(), ["local expiring", "local expired"]);
@@ -204,7 +204,7 @@ test("what the own server answered is counted down at once, network or not", asy
 
 test("a page opened in the last two minutes warns at once; an end of long ago is no news", async () => {
   await live({}, { sessions: [session(90 * SECOND, "warned"), { ...session(-HOUR, "ended"), sessionId: "old" }] });
-  await clock.advance(SECOND);
+  await clock.advance(2 * SECOND);
   assert.deepEqual(kinds(), ["local expiring"]);
 });
 
