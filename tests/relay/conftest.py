@@ -54,7 +54,8 @@ class Peer:
                 self.frames.append(json.loads(await self.connection.recv()))
         except ConnectionClosed as end:
             reason = end.rcvd.reason if end.rcvd else ""
-            self.closed = (end.rcvd.code if end.rcvd else 1006, json.loads(reason) if reason else None)
+            said = json.loads(reason) if reason.startswith("{") else reason or None
+            self.closed = (end.rcvd.code if end.rcvd else 1006, said)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The frames of one type."""

@@ -1,0 +1,103 @@
+"""Once a second: pings, silence, tokens, joins that hang; with time given by hand."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID, uuid4
+
+import pytest
+
+from relay.auth import Identity
+from relay.health import Metrics
+from relay.hub import Hub
+from relay.receipts import Receipts
+from relay.records import Answer, Socket
+from relay.settings import Settings
+from relay.sweeper import Sweeper
+from tests.relay.test_joining import FakeSink, answer, identity, page
+
+
+class Sweep:
+    """A hub with one client, and a sweeper."""
+
+    def __init__(self, user: UUID, expires_at: float | None = None, *, joined: bool = True) -> None:
+        self.metrics = Metrics()
+        self.hub = Hub("n", self.metrics, Receipts(self.metrics))
+        settings = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32)  # type: ignore[arg-type]
+        self.sweeper = Sweeper(settings, self.hub, self.metrics, lambda: None)
+        self.sink = FakeSink()
+        self.hub.take(page("A"))
+        who = identity(user) if expires_at is None else Identity(user, identity(user).issued_at, expires_at)
+        self.socket: Socket = self.hub.join(who, self.sink, None, 0.0)
+        if joined:
+            given: Answer = answer("A", 0, start="fresh")
+            self.hub._asks.popleft().answer(given)
+
+    def at(self, now: float, wall: float | None = None) -> None:
+        self.sweeper.sweep(now, wall if wall is not None else time.time())
+
+
+@pytest.fixture
+async def sweep() -> Sweep:
+    return Sweep(uuid4())
+
+
+async def test_pings_every_twenty_seconds_and_cuts_who_is_silent(sweep: Sweep) -> None:
+    sweep.at(19)
+    assert "ping" not in sweep.sink.kinds
+    sweep.at(20)
+    assert sweep.sink.kinds[-1] == "ping"
+    sweep.sink.heard_at = 20.5
+    sweep.at(21)
+    assert sweep.sink.kinds.count("ping") == 1
+    sweep.at(40)
+    assert sweep.sink.kinds.count("ping") == 2
+    sweep.at(60)  # nothing heard since 40
+    assert sweep.sink.closed == 1006
+    assert sweep.hub.count == 0
+    assert sweep.metrics.silent._value.get() == 1
+
+
+async def test_a_join_that_hangs_is_told_to_try_later() -> None:
+    sweep = Sweep(uuid4(), joined=False)
+    sweep.at(4.9)
+    assert sweep.sink.closed is None
+    sweep.at(5.1)
+    assert sweep.sink.closed == 1013
+    assert sweep.hub.count == 0
+
+
+async def test_a_client_that_only_joins_afresh_is_not_sent_away(sweep: Sweep) -> None:
+    sweep.hub.attach_afresh()
+    sweep.sink.heard_at = 1000.0
+    sweep.at(1000)
+    assert sweep.sink.closed is None
+
+
+async def test_tokens_are_announced_to_run_out_then_closed_after_a_grace() -> None:
+    sweep = Sweep(uuid4(), expires_at=1000.0)
+    sweep.at(1, 939)
+    assert "auth_expiring" not in sweep.sink.kinds
+    sweep.at(2, 941)
+    sweep.at(3, 950)
+    assert sweep.sink.kinds.count("auth_expiring") == 1
+    assert sweep.sink.frames[-1]["inSeconds"] == 59
+    sweep.at(4, 1009)
+    assert sweep.sink.closed is None
+    sweep.at(5, 1011)
+    assert sweep.sink.closed == 4401
+
+
+async def test_stuck_is_bytes_waiting_and_none_taken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting, taken = 1000, 0
+    monkeypatch.setattr(sweep.sink, "buffered", lambda: waiting)
+    monkeypatch.setattr(sweep.sink, "drained", lambda: taken)
+    sweep.at(1)
+    sweep.at(8)
+    taken = 10
+    sweep.at(9)
+    sweep.at(17)
+    assert sweep.sink.closed is None
+    sweep.at(17.5)
+    assert sweep.sink.closed == 1006
+    assert sweep.metrics.slow._value.get() == 1
