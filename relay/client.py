@@ -10,19 +10,24 @@ import json
 import random
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
-from relay.frames import SUBPROTOCOL
+from relay.frames import BAD_FRAME, SUBPROTOCOL, TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
-SILENCE_SECONDS = 45.0
-STOP = {4400: "the relay did not understand us", 4403: "blocked"}
+SILENCE_SECONDS = 45.0  # without a frame: dead, whatever TCP believes
+PATIENCE_SECONDS = 10.0  # for a hello
+SETTLED_SECONDS = 10.0  # a connection that lasted so long was a good one: the back-off starts afresh
 REMEMBERED = 1000
+AHEAD = 100  # frames read before they are handled; beyond it the relay waits, and in the end cuts us
+
+
+Result = TypeVar("Result")
 
 
 class Stopped(Exception):
@@ -32,8 +37,9 @@ class Stopped(Exception):
 class Client:
     """One user's stream of events.
 
-    url: ws://…/ws. token: called for a token before each connection. cursor: where to go on; the attribute is
-    kept up to date and is what to store. all_frames: also yield hello, snapshot, reset, ping, stale, live.
+    url: ws://…/ws. token: called for a token before each connection and when one runs out. cursor: where to go on;
+    the attribute is kept up to date, once the frame has been handled, and is what to store. all_frames: also yield
+    hello, snapshot, reset, ping, stale, live, drain. acks: tell the relay what has been handled.
     """
 
     def __init__(
@@ -55,29 +61,103 @@ class Client:
         self._failures = 0
         self._was_refused = False
         self._connection: ClientConnection | None = None
+        self._frames: asyncio.Queue[tuple[ClientConnection, dict[str, Any]] | Stopped] = asyncio.Queue(AHEAD)
+        self._drained: asyncio.Future[float] | None = None
+        self._lines: set[asyncio.Task[Any]] = set()
 
     async def frames(self) -> AsyncIterator[dict[str, Any]]:
         """Events (and other frames if asked for), for ever. Raises Stopped."""
-        while True:
-            delay: float | None = None
-            try:
-                async with await self._connect() as connection:
-                    self._connection = connection
-                    async for frame in self._follow(connection):
-                        yield frame
-            except ConnectionClosed as closed:
-                delay = self._delay(closed)
-            except (OSError, InvalidHandshake, InvalidMessage, TimeoutError):
-                pass
-            finally:
-                self._connection = None
-            await asyncio.sleep(self._backoff() if delay is None else delay)
+        keeping = asyncio.create_task(self._keep_connected())
+        try:
+            while True:
+                item = await self._frames.get()
+                if isinstance(item, Stopped):
+                    raise item
+                connection, frame = item
+                is_event = ":" in frame["type"]
+                if self._is_wanted(frame, is_event):
+                    yield frame
+                self._moved(frame, is_event)
+                if is_event and self._acks:
+                    with suppress(ConnectionClosed):
+                        await connection.send(json.dumps({"type": "ack", "cursor": frame["cursor"]}))
+        finally:
+            for task in (keeping, *self._lines):
+                task.cancel()
+            await asyncio.gather(keeping, *self._lines, return_exceptions=True)
 
     async def sync(self) -> None:
-        """Ask for a snapshot: after own changes, or when the page becomes visible again."""
+        """Ask for a snapshot: after own changes."""
         if self._connection is not None:
             with suppress(ConnectionClosed):
                 await self._connection.send('{"type":"sync"}')
+
+    def _is_wanted(self, frame: dict[str, Any], is_event: bool) -> bool:
+        if not is_event:
+            return self._all
+        if frame["id"] in self._seen:
+            return False
+        self._seen.append(frame["id"])
+        return True
+
+    def _moved(self, frame: dict[str, Any], is_event: bool) -> None:
+        """The place to come back to. After a hello that replays, the missed events follow with cursors of their own."""
+        if is_event or frame["type"] == "reset" or (frame["type"] == "hello" and frame["start"] != "replayed"):
+            self.cursor = frame["cursor"]
+
+    # ---- connections: one, and two while the first is being drained
+
+    async def _keep_connected(self) -> None:
+        wait = 0.0
+        while True:
+            await asyncio.sleep(wait)
+            self._drained = asyncio.get_running_loop().create_future()
+            line = self._start(self._follow())
+            either: set[asyncio.Future[Any]] = {line, self._drained}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._drained.done():
+                wait = self._drained.result()
+                continue  # the old line goes on until the new one is greeted
+            try:
+                wait = self._delay(*line.result())
+            except Stopped as stopped:
+                await self._frames.put(stopped)
+                return
+
+    def _start(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(work)
+        self._lines.add(task)
+        task.add_done_callback(self._lines.discard)
+        return task
+
+    async def _follow(self) -> tuple[int, str, bool]:
+        """One connection from beginning to end: its code, its reason, and whether it was a good one. Raises Stopped."""
+        loop = asyncio.get_running_loop()
+        greeted_at: float | None = None
+        code, reason = 1006, ""
+        try:
+            async with await self._connect() as connection:
+                while True:
+                    async with asyncio.timeout(SILENCE_SECONDS if greeted_at else PATIENCE_SECONDS):
+                        frame = json.loads(await connection.recv())
+                    if frame["type"] == "hello":
+                        greeted_at = loop.time()
+                        self._adopt(connection, frame)
+                    elif frame["type"] == "auth_expiring":
+                        await connection.send(json.dumps({"type": "auth", "token": self._token()}))
+                    elif frame["type"] == "drain" and self._drained and not self._drained.done():
+                        self._drained.set_result(frame["retryAfterMs"] / 1000)
+                    await self._frames.put((connection, frame))
+        except ConnectionClosed as closed:
+            if closed.rcvd is not None:
+                code, reason = closed.rcvd.code, closed.rcvd.reason
+        except InvalidStatus as refused:
+            status = refused.response.status_code
+            if 400 <= status < 500 and status != 429:
+                raise Stopped(f"HTTP {status}: {(refused.response.body or b'').decode(errors='replace')}") from None
+        except (OSError, InvalidHandshake, InvalidMessage, TimeoutError):
+            pass
+        return code, reason, greeted_at is not None and loop.time() - greeted_at > SETTLED_SECONDS
 
     async def _connect(self) -> ClientConnection:
         return await connect(
@@ -90,48 +170,24 @@ class Client:
             ping_interval=None,
         )
 
-    async def _follow(self, connection: ClientConnection) -> AsyncIterator[dict[str, Any]]:
-        while True:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                frame = json.loads(await connection.recv())
-            kind = frame["type"]
-            if kind in ("hello", "reset"):
-                self._failures, self._was_refused = 0, False
-                self.node = frame["node"]
-                self.cursor = frame["cursor"]
-            elif ":" in kind:
-                if self._acks:
-                    await connection.send(json.dumps({"type": "ack", "cursor": frame["cursor"]}))
-                is_new = frame["id"] not in self._seen
-                if is_new:
-                    self._seen.append(frame["id"])
-                    yield frame
-                self.cursor = frame["cursor"]
-                continue
-            elif kind == "auth_expiring":
-                await connection.send(json.dumps({"type": "auth", "token": self._token()}))
-            elif kind == "drain":
-                if self._all:
-                    yield frame
-                await asyncio.sleep(frame["retryAfterMs"] / 1000)
-                await connection.close()
-            if self._all:
-                yield frame
+    def _adopt(self, connection: ClientConnection, hello: dict[str, Any]) -> None:
+        old, self._connection = self._connection, connection
+        self.node = hello["node"]
+        self._was_refused = False
+        if old is not None:
+            self._start(old.close())
 
-    def _delay(self, closed: ConnectionClosed) -> float | None:
-        """How long to stay away; None: back off. Raises Stopped."""
-        if closed.rcvd is None:
-            return None
-        code = closed.rcvd.code
+    def _delay(self, code: int, reason: str, was_good: bool) -> float:
+        """How long to stay away, in seconds. Raises Stopped."""
+        if code == BAD_FRAME or (code == TOKEN and self._was_refused):
+            why = "the relay did not understand us" if code == BAD_FRAME else "the token is not accepted"
+            raise Stopped(f"{code}: {why}")
+        self._was_refused = code == TOKEN
+        self._failures = 1 if was_good else self._failures + 1
+        spread = random.uniform(0.1, min(30.0, 0.25 * 2 ** min(self._failures, 7)))  # noqa: S311 - spreads reconnects
         try:
-            wait: float | None = float(json.loads(closed.rcvd.reason)["retryAfterMs"]) / 1000
+            wait = float(json.loads(reason)["retryAfterMs"]) / 1000
         except (ValueError, KeyError, TypeError):
-            wait = None
-        if code in STOP or (code == 4401 and self._was_refused):
-            raise Stopped(f"{code}: {STOP.get(code, 'the token is not accepted')}; {closed.rcvd.reason}")
-        self._was_refused = code == 4401
-        return wait
-
-    def _backoff(self) -> float:
-        self._failures += 1
-        return random.uniform(0.1, min(30.0, 0.25 * 2 ** min(self._failures, 7)))  # noqa: S311 - spreads reconnects
+            return spread
+        # The relay spreads its clients itself; only if that doesn't help we keep away for longer.
+        return wait if self._failures == 1 else max(wait, spread)
