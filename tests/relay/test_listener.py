@@ -1,0 +1,159 @@
+"""Liveness the relay owns: closed, deaf, silent and forgotten connections; stale and live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from relay.database import Link
+from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire
+
+if TYPE_CHECKING:
+    from tests.conftest import Connection
+
+BACKENDS = "pid <> pg_backend_pid() and application_name like 'after-hours relay%'"
+
+
+async def test_a_killed_connection_is_made_again_and_nothing_is_lost(relay: Running, db: Connection, user: UUID) -> None:
+    async with relay.peer(user) as peer:
+        for _ in range(3):
+            db.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {BACKENDS}")
+            expire(db, user)
+        await peer.until(lambda it: len(it.events) == 3, 3)
+        assert [event["cursor"] for event in peer.events] == cursors(db)
+        assert not peer.of("reset")
+    assert relay.relay.metrics.connects._value.get() >= 2
+
+
+async def test_a_killed_calling_connection_alone_is_noticed(relay: Running, db: Connection, user: UUID) -> None:
+    link = relay.relay.listener._link
+    assert link
+    db.execute("select pg_terminate_backend(%s)", (link._calling.get_server_pid(),))
+    await eventually(lambda: relay.relay.listener._link not in (None, link))
+    async with relay.peer(user) as peer:
+        assert peer.frames[0]["type"] == "hello"
+
+
+async def test_a_deaf_listener_polls_every_second_and_says_so(
+    start_relay: StartRelay, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LISTEN swallowed by a pooler: nothing ever arrives."""
+    monkeypatch.setattr("relay.database.EVENTS", "elsewhere")
+    monkeypatch.setattr("relay.database.PROBE", "elsewhere")
+    relay = await start_relay(live=False)
+    await eventually(lambda: relay.relay.listener.mode == "polling")
+    async with httpx.AsyncClient() as client:
+        ready = await client.get(relay.http("/readyz", admin=True))
+        assert (ready.status_code, ready.json()["mode"]) == (200, "polling")
+        assert "canary" in ready.json()["reason"]
+        assert "after_hours_relay_polling 1.0" in (await client.get(relay.http("/metrics", admin=True))).text
+    async with relay.peer(user) as peer:
+        started = time.monotonic()
+        expire(db, user)
+        await peer.until(lambda it: it.events, 1.5)
+        assert time.monotonic() - started < 1.5
+
+
+async def test_nothing_depends_on_notify(relay: Running, db: Connection, user: UUID) -> None:
+    """Above half of the queue the emitter writes events without NOTIFY."""
+    async with relay.peer(user) as peer:
+        db.execute("select after_hours.open_epoch()")
+        db.execute(
+            "insert into after_hours.events (uid, epoch, type, session_id, user_id, deadline, due_at, emitted_at, body)"
+            " values (gen_random_uuid(), 'aaaaaaaa', 'after_hours:session_expired', gen_random_uuid(), %s, now(), now(),"
+            " now(), '{\"type\":\"after_hours:session_expired\",\"cursor\":\"aaaaaaaa-1\"}')",
+            (user,),
+        )
+        await peer.until(lambda it: it.events, 5)
+
+
+async def test_a_silent_server_makes_it_stale_then_live_with_the_count(
+    relay: Running, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything hangs: calls time out, new connections do not come about."""
+    monkeypatch.setattr("relay.listener.STALE_SECONDS", 1.0)
+    monkeypatch.setattr("relay.database.CALL_SECONDS", 0.3)
+    original = Link.read
+    hangs = True
+
+    async def read(self: Link, cursor: str | None) -> Any:
+        if hangs:
+            await asyncio.sleep(0.3)
+            raise TimeoutError
+        return await original(self, cursor)
+
+    async with relay.peer(user) as peer:
+        monkeypatch.setattr(Link, "read", read)
+        await peer.until(lambda it: it.of("stale"), 4)
+        assert relay.relay.listener.state == "stale"
+        async with httpx.AsyncClient() as client:
+            ready = await client.get(relay.http("/readyz", admin=True))
+            assert (ready.status_code, ready.json()["state"]) == (503, "stale")
+            assert 'state{state="stale"} 1.0' in (await client.get(relay.http("/metrics", admin=True))).text
+        expire(db, user, user)
+        assert not peer.events
+        hangs = False
+        started = time.monotonic()
+        await peer.until(lambda it: it.of("live"), 3)
+        assert time.monotonic() - started < 1.5
+        assert [frame["type"] for frame in peer.frames[-4:]] == ["stale", *["after_hours:session_expired"] * 2, "live"]
+        assert peer.of("live")[0]["replayed"] == 2
+
+
+async def test_after_30_seconds_without_a_read_everybody_is_attached_afresh(
+    relay: Running, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relay.peer(user) as peer:
+        db.execute("insert into after_hours.user_blocks values (%s, null, now(), 'x', 'x', now() - interval '2 minutes')", (user,))
+        monkeypatch.setattr("relay.listener.FORGOTTEN_SECONDS", -1)
+        await peer.until(lambda it: it.closed, 4)
+        assert peer.closed
+        assert peer.closed[0] == 4401
+
+
+async def test_wake_ups_for_nothing_are_counted_and_slowed_down(relay: Running, connect: Any) -> None:
+    before = relay.relay.metrics.reads._value.get()
+    stranger = connect("after_hours_stranger")
+    started = time.monotonic()
+    while time.monotonic() - started < 1:
+        stranger.execute("select pg_notify('after_hours_events', gen_random_uuid()::text)")
+        await asyncio.sleep(0)
+    assert relay.relay.metrics.empty._value.get() > 5
+    assert relay.relay.metrics.reads._value.get() - before < 200
+
+
+async def test_it_beats_and_rescues(start_relay: StartRelay, db: Connection, user: UUID) -> None:
+    db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '70 seconds'")
+    expire(db, user, announce=False)
+    relay = await start_relay()
+    async with relay.peer(user, after="aaaaaaaa-0") as peer:
+        await peer.until(lambda it: it.events)
+    rows = db.execute("select node, mode from after_hours.relays").fetchall()
+    assert [row.node for row in rows] == ["test-0"]
+    assert relay.relay.metrics.rescues._value.get() >= 1
+
+
+async def test_a_host_that_is_down_or_no_primary_is_passed_over(
+    start_relay: StartRelay, instance: Any, db: Connection, user: UUID
+) -> None:
+    dsn = instance.dsn("after_hours_relay")
+    directory = dsn.split("host=")[1].split("&")[0]
+    relay = await start_relay(dsn=dsn.replace(f"host={directory}", f"host=/nowhere,{directory}"))
+    async with relay.peer(user) as peer:
+        expire(db, user)
+        await peer.until(lambda it: it.events)
+
+
+async def test_until_there_is_a_database_it_is_alive_but_not_ready(start_relay: StartRelay, user: UUID) -> None:
+    relay = await start_relay(live=False, dsn="postgresql://u@/x?host=/nowhere")
+    async with httpx.AsyncClient() as client:
+        await eventually(lambda: "Error" in relay.relay.listener.reason)
+        assert (await client.get(relay.http("/livez"))).status_code == 200
+        ready = await client.get(relay.http("/readyz", admin=True))
+        assert (ready.status_code, ready.json()["state"]) == (503, "connecting")
+        assert (await client.get(relay.http("/ops", admin=True))).json()["database"] is None
