@@ -19,6 +19,7 @@ declare
     v_release timestamptz;
     v_known record;
     v_shortened record;
+    v_braked timestamptz;
     v_days numeric;
     v_median_matches numeric;
     v_median_messages numeric;
@@ -74,7 +75,13 @@ begin
     select percentile_disc(0.5) within group (order by s.matches), percentile_disc(0.5) within group (order by s.messages)
     into v_median_matches, v_median_messages
     from spread as s;
-    v_days := least(greatest(extract(epoch from v_now - v_success) / 86400.0, 1), v_settings.brake_days);
+    -- days that passed braked don't count: waiting must not release it
+    v_braked := (
+        select min(r.started_at)
+        from after_hours.purge_runs as r
+        where r.status = 'braked' and r.match_id is null and r.started_at > v_success
+    );
+    v_days := least(greatest(extract(epoch from least(v_braked, v_now) - v_success) / 86400.0, 1), v_settings.brake_days);
     match_limit := greatest(
         v_settings.brake_floor_matches, ceil(v_settings.brake_factor * coalesce(v_median_matches, 0) * coalesce(v_days, 1))
     );

@@ -82,25 +82,22 @@ begin
         outcome := 'paused';
         return;
     end if;
-    if v_run.matches >= v_run.match_limit or v_run.messages >= v_run.message_limit then
-        -- the brake holds within the run as well: what it weighed at the start is all that may go
-        update after_hours.purge_runs as r
-        set status = 'braked', finished_at = clock_timestamp(), detail = format(
-            'brake: more became overdue during the run than it may delete (%s matches, %s messages)', r.match_limit, r.message_limit
-        )
-        where r.id = p_run_id;
-        outcome := 'braked';
-        return;
-    end if;
     v_cutoff := least(v_cutoff, v_run.cutoff);
-    v_limit := least(v_run.batch_size, v_settings.purge_batch_max, v_run.match_limit - v_run.matches);
+    v_limit := least(v_run.batch_size, v_settings.purge_batch_max);
+    -- the brake holds within the run as well: what it let pass at the start is all that may go
+    v_limit := case
+        when v_run.matches >= v_run.match_limit or v_run.messages >= v_run.message_limit then 0
+        else least(v_limit, v_run.match_limit - v_run.matches)
+    end;
 
     begin
         -- step 2: every hold falls wholly before or after this batch
         lock table after_hours.holds in share mode;
 
         -- step 3: lock candidates; a row that somebody is saving, holding or writing to is skipped
-        if v_run.match_id is not null then
+        if v_limit = 0 then
+            null;
+        elsif v_run.match_id is not null then
             select coalesce(array_agg(c.id), '{}'), count(*)
             into v_picked, v_seen
             from (
@@ -109,7 +106,6 @@ begin
                 where m.id = v_run.match_id
                 for update skip locked
             ) as c;
-            v_limit := 2;
         else
             select
                 coalesce(array_agg(c.id), '{}'), count(*),
@@ -274,7 +270,7 @@ begin
             limit 1000
         ) as l
     );
-    if v_left > 0 and v_run.passes < c_passes then
+    if v_left > 0 and v_limit > 0 and v_run.passes < c_passes then
         update after_hours.purge_runs as r
         set passes = r.passes + 1,
             cursor_expires_at = null,
@@ -285,14 +281,21 @@ begin
         outcome := 'again';
         return;
     end if;
-    outcome := case when v_left > 0 then 'partial' else 'succeeded' end;
+    outcome := case when v_left = 0 then 'succeeded' when v_limit = 0 then 'braked' else 'partial' end;
     update after_hours.purge_runs as r
     set status = purge_batch.outcome,
         finished_at = clock_timestamp(),
         detail = concat_ws(
             '; ',
             r.detail,
-            case when v_left > 0 then format('%s overdue matches are locked by other transactions', case when v_left = 1000 then 'at least 1000' else v_left::text end) end,
+            case
+                when outcome = 'braked' then format(
+                    'brake: more became overdue during the run than it may delete (%s matches, %s messages)', r.match_limit, r.message_limit
+                )
+                when v_left > 0 then format(
+                    '%s overdue matches are locked by other transactions', case when v_left = 1000 then 'at least 1000' else v_left::text end
+                )
+            end,
             case when r.failed > 0 then format('%s set aside, see after_hours.not_purged', r.failed) end
         )
     where r.id = p_run_id;
