@@ -94,7 +94,6 @@ set local client_min_messages = warning;
 \ir functions/relay_beat.sql
 \ir functions/relay_receipts.sql
 \ir functions/relay_rescue.sql
-\ir functions/relay_status.sql
 
 -- blocks
 \ir functions/block_user.sql
@@ -117,6 +116,7 @@ set local client_min_messages = warning;
 \ir functions/check_relays.sql
 \ir functions/check_schema.sql
 \ir views/health.sql
+\ir functions/relay_status.sql
 \ir functions/examine_server.sql
 \ir functions/doctor.sql
 \ir functions/help.sql
