@@ -13,7 +13,7 @@ from relay.frames import text_frame
 from relay.records import Answer, Block, Event, Page, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
@@ -22,15 +22,22 @@ if TYPE_CHECKING:
 EVENTS = "after_hours_events"
 PROBE = "after_hours_probe"
 CALL_SECONDS = 2.5  # a call that takes longer counts as a dead server
+STATUS_SECONDS = 10.0  # somebody looks at a page; nothing waits for it
 PAGE = 1000
 
 
 class Link:
     """A listening and a calling connection to one primary; both live and die together."""
 
-    def __init__(self, listening: asyncpg.Connection[Any], calling: asyncpg.Connection[Any]) -> None:
+    def __init__(
+        self,
+        listening: asyncpg.Connection[Any],
+        calling: asyncpg.Connection[Any],
+        connect: Callable[[], Awaitable[asyncpg.Connection[Any]]],
+    ) -> None:
         self._listening = listening
         self._calling = calling
+        self._connect = connect
         self._calls = asyncio.Lock()
 
     @classmethod
@@ -55,7 +62,7 @@ class Link:
 
         listening = await connect()
         try:
-            link = cls(listening, await connect())
+            link = cls(listening, await connect(), connect)
         except BaseException:
             listening.terminate()
             raise
@@ -176,8 +183,12 @@ class Link:
         )
 
     async def status(self) -> str:
-        """Aggregates of the database as JSON text."""
-        return str((await self._call("select after_hours.relay_status()"))[0][0])
+        """Aggregates of the database as JSON text, over a connection of its own: no client waits behind it."""
+        connection = await self._connect()
+        try:
+            return str(await connection.fetchval("select after_hours.relay_status()", timeout=STATUS_SECONDS))
+        finally:
+            await connection.close(timeout=1)
 
     async def _call(self, call: str, *values: Any) -> list[Any]:
         async with self._calls:

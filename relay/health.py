@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from relay.ops import Ops
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -80,6 +81,7 @@ class Health:
         self._hub = hub
         self._listener = listener
         self._metrics = metrics
+        self._ops = Ops(hub, listener)
 
     def public(self) -> list[Route]:
         """Routes for everybody."""
@@ -91,7 +93,7 @@ class Health:
             Route("/livez", self.livez),
             Route("/readyz", self.readyz),
             Route("/metrics", self.metrics),
-            Route("/ops", self.ops),
+            Route("/ops", self._ops.answer),
         ]
 
     async def livez(self, _request: Request) -> Response:
@@ -114,19 +116,3 @@ class Health:
         metrics.sockets.set(self._hub.count)
         metrics.buffered.set(sum(socket.sink.buffered() for socket in self._hub.sockets()))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    async def ops(self, _request: Request) -> Response:
-        """This relay and the database at a glance, as JSON."""
-        listener = self._listener
-        relay = {
-            "node": self._hub.node,
-            "state": listener.state,
-            "mode": listener.mode,
-            "reason": listener.reason,
-            "sockets": self._hub.count,
-            "users": len(self._hub.users),
-        }
-        database = await listener.status()
-        return Response(
-            f'{{"relay":{json.dumps(relay)},"database":{database or "null"}}}', media_type="application/json"
-        )

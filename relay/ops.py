@@ -1,0 +1,109 @@
+"""The operations page: read-only, of aggregates; HTML for people, the same as JSON for programs. No user ids."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from relay.panels import sections
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from relay.hub import Hub
+    from relay.listener import Listener
+
+HTML, STYLE, SCRIPT = ((Path(__file__).parent / f"ops.{kind}").read_text() for kind in ("html", "css", "js"))
+SHELL = Template(HTML)
+FRESH_SECONDS = 2.0  # however many people look, the database is asked once in so long
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)};"
+    " connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+class Ops:
+    """What /ops answers."""
+
+    def __init__(self, hub: Hub, listener: Listener) -> None:
+        self._hub = hub
+        self._listener = listener
+        self._asking = asyncio.Lock()
+        self._asked_at = float("-inf")
+        self._database: dict[str, Any] | None = None
+
+    async def answer(self, request: Request) -> Response:
+        """The page for a browser, JSON for everything else."""
+        relay, database = self._relay(), await self._status()
+        if "text/html" not in request.headers.get("accept", ""):
+            return JSONResponse({"relay": relay, "database": database})
+        return HTMLResponse(page(relay, database), headers=HEADERS)
+
+    def _relay(self) -> dict[str, Any]:
+        return {
+            "node": self._hub.node,
+            "state": self._listener.state,
+            "mode": self._listener.mode,
+            "reason": self._listener.reason,
+            "sockets": self._hub.count,
+            "users": len(self._hub.users),
+        }
+
+    async def _status(self) -> dict[str, Any] | None:
+        loop = asyncio.get_running_loop()
+        async with self._asking:
+            if loop.time() - self._asked_at > FRESH_SECONDS:
+                text = await self._listener.status()
+                self._database = None if text is None else json.loads(text)
+                self._asked_at = loop.time()
+            return self._database
+
+
+def page(relay: dict[str, Any], database: dict[str, Any] | None) -> str:
+    """The whole page."""
+    return SHELL.substitute(
+        title=f"{'' if is_good(relay, database) else '✗ '}After Hours operations",
+        style=STYLE,
+        main=verdict(relay, database) + "".join(sections(database) if database else ()),
+        script=SCRIPT,
+    )
+
+
+def is_good(relay: dict[str, Any], database: dict[str, Any] | None) -> bool:
+    """True if nobody has to do anything."""
+    return relay["state"] == "live" and database is not None and all(check["ok"] for check in database["health"])
+
+
+def verdict(relay: dict[str, Any], database: dict[str, Any] | None) -> str:
+    """The one sentence, and which relay says it."""
+    if database is None:
+        text = f"This relay can't ask the database: {relay['reason']}. To find out why: python -m relay check"
+    else:
+        bad = sum(not check["ok"] for check in database["health"])
+        count = len(database["health"])
+        text = f"All {count} checks are good" if not bad else f"{bad} of {count} checks need somebody"
+        if relay["state"] != "live":
+            text += f"; this relay is {relay['state']}: {relay['reason']}"
+    about = f"relay {relay['node']}: {relay['state']}, {relay['reason']}; "
+    about += f"{relay['sockets']} sockets of {relay['users']} users"
+    if database is not None:
+        about += f"; database time {database['serverTime']}, PostgreSQL {database['serverVersion']}"
+    return (
+        f'<p id="verdict" class="{"good" if is_good(relay, database) else "bad"}">{escape(text)}</p>'
+        f'<p class="dim">{escape(about)}</p>'
+    )
