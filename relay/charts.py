@@ -31,11 +31,12 @@ def chart(
     totals = [sum(values) if stacked else max(values, default=0.0) for _, values in rows]
     highest = max([*totals, mark[0] if mark and any(totals) else 0.0], default=0.0)
     legend = "".join(f'<li class="s{index}">{escape(name)}</li>' for index, name in enumerate(series))
+    legend += f'<li class="mark">{escape(mark[1])}</li>' if mark else ""
     inside = bars(rows, unit, stacked, log_from, highest, mark) if highest else ""
     summary = f"{title}: highest {number(max(totals, default=0.0))} {unit}" if highest else f"{title}: nothing yet"
     return (
         f'<figure id="{key}"><figcaption id="{key}-title">{escape(title)}</figcaption>'
-        + (f'<ul class="legend">{legend}</ul>' if len(series) > 1 else "")
+        + (f'<ul class="legend">{legend}</ul>' if len(series) > 1 or mark else "")
         + f'<svg role="img" aria-label="{escape(summary)}" width="100%" height="{TOP + PLOT + BELOW}">{inside}'
         + ('<text x="50%" y="50%" text-anchor="middle">nothing yet</text>' if not highest else axis(rows))
         + "</svg>"
@@ -60,11 +61,7 @@ def bars(
         foot, top = math.log10(log_from), math.log10(max(highest, log_from * 10))
         return min(1.0, max(0.0, (math.log10(max(value, log_from)) - foot) / (top - foot)))
 
-    parts = []
-    for value in grid(highest, log_from):
-        y = TOP + PLOT * (1 - share(value))
-        parts.append(f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="0" y="{y - 3:.1f}">{number(value)} {escape(unit)}</text>')
+    parts = [horizontal("grid", share(value)) for value in grid(highest, log_from)]
     width = 100 / len(rows)
     for index, (label, values) in enumerate(rows):
         said = ", ".join(number(value) for value in values)
@@ -72,7 +69,7 @@ def bars(
         # upon one another: the whole first, then what is left below it; before one another: the highest first
         shown = [(sum(values[: which + 1]) if stacked else value, which) for which, value in enumerate(values)]
         for value, which in sorted(shown, reverse=True):
-            if value > 0:
+            if values[which] > 0:
                 height = max(1.5, PLOT * share(value))
                 parts.append(
                     f'<rect class="s{which}" x="{index * width + width * 0.1:.2f}%" y="{TOP + PLOT - height:.1f}"'
@@ -80,10 +77,17 @@ def bars(
                 )
         parts.append("</g>")
     if mark is not None:
-        y = TOP + PLOT * (1 - share(mark[0]))
-        parts.append(f'<line class="mark" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="mark" x="100%" y="{y - 3:.1f}" text-anchor="end">{escape(mark[1])}</text>')
+        parts.append(horizontal("mark", share(mark[0])))
+    for value in grid(highest, log_from):
+        y = TOP + PLOT * (1 - share(value)) - 3
+        parts.append(f'<text x="0" y="{y:.1f}">{number(value)} {escape(unit)}</text>')
     return "".join(parts)
+
+
+def horizontal(kind: str, share: float) -> str:
+    """A line across the plot."""
+    y = TOP + PLOT * (1 - share)
+    return f'<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
 
 
 def grid(highest: float, log_from: float | None) -> list[float]:

@@ -167,8 +167,8 @@ class Listener:
     async def _keep_canary(self, link: Link) -> None:
         while True:
             self._nonce = nonce = secrets.token_hex(8)
+            self._probed_at = time.monotonic()  # before: it may be back before the call is
             await link.probe(nonce)
-            self._probed_at = time.monotonic()
             await asyncio.sleep(CANARY_SECONDS)
             if self._nonce == nonce and self.mode != "polling":
                 self.mode = "polling"

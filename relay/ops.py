@@ -96,7 +96,7 @@ def verdict(relay: dict[str, Any], database: dict[str, Any] | None) -> str:
     else:
         bad = sum(not check["ok"] for check in database["health"])
         count = len(database["health"])
-        text = f"All {count} checks are good" if not bad else f"{bad} of {count} checks need somebody"
+        text = f"{bad} of {count} checks not good" if bad else f"All {count} checks are good"
         if relay["state"] != "live":
             text += f"; this relay is {relay['state']}: {relay['reason']}"
     about = f"relay {relay['node']}: {relay['state']}, {relay['reason']}; "

@@ -68,7 +68,7 @@ def lateness(hours: Sequence[dict[str, Any]], now: datetime) -> str:
     rows = [(f"{step:%H:00}", known.get(stamp(step), (0.0, 0.0))) for step in steps]
     return chart(
         "lateness", "Late by, per hour (UTC)", ("p50", "p99"), rows,
-        unit="ms", log_from=1.0, mark=(PROMISED_MS, "promised p99: 20 ms"),
+        unit="ms", log_from=1.0, mark=(PROMISED_MS, "20 ms, if known a second ahead"),
     )  # fmt: skip
 
 
