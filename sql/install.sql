@@ -5,7 +5,6 @@ set local lock_timeout = '5s';
 set local client_min_messages = warning;
 
 \ir grants.sql
-\ir comments.sql
 
 -- what everything else uses
 \ir functions/iso_utc.sql
@@ -121,6 +120,7 @@ set local client_min_messages = warning;
 \ir functions/doctor.sql
 \ir functions/help.sql
 
--- last: what was applied, and pg_cron gets the jobs
+-- last: what makes a pass of announcing wait until this commits, what was applied, and pg_cron gets the jobs
+\ir comments.sql
 \ir seal.sql
 \ir jobs/schedule.sql

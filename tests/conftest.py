@@ -87,7 +87,9 @@ def instance(make_instance: Callable[..., Instance]) -> Instance:
     return made
 
 
+# the emitter first: a pass that is on holds it, and wants the other tables
 RESET = """
+    lock table after_hours.emitter in access exclusive mode;
     truncate public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages, {tables}
     restart identity cascade;
     insert into after_hours.settings (announce_since) values ('2000-01-01Z');

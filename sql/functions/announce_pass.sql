@@ -12,7 +12,7 @@ declare
     v_sleep interval;
     v_done record;
 begin
-    -- Purpose: one pass of the loop: get the lock, sleep to the next due instant (at most 1 s, at least p_wait, not
+    -- Purpose: one pass of the loop: get the lock, sleep to the next due instant (at most 0.9 s, at least p_wait, not
     --          past p_until), announce. The caller commits: then the events are out and the lock is free.
     -- Returns: whether the run is over (paused, or p_until reached), events written, due sessions skipped.
     -- Locks:   after_hours.emitter EXCLUSIVE until the caller's commit; not had in 900 ms: returns with nothing done.
@@ -30,7 +30,7 @@ begin
     end;
 
     v_now := clock_timestamp();
-    v_sleep := greatest(least(after_hours.next_due(v_now), v_now + interval '1 second', p_until) - v_now, p_wait);
+    v_sleep := greatest(least(after_hours.next_due(v_now), v_now + interval '900 milliseconds', p_until) - v_now, p_wait);
     if v_sleep > interval '0' then
         perform pg_sleep(extract(epoch from v_sleep));
     end if;
@@ -42,7 +42,7 @@ begin
 end
 $$;
 comment on function after_hours.announce_pass(timestamptz, interval) is
-'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (1 s at most), then announces. The caller must commit at once.';
+'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (0.9 s at most: what is written meanwhile is told within a second), then announces. The caller must commit at once.';
 alter function after_hours.announce_pass(timestamptz, interval) owner to after_hours_owner;
 revoke all on function after_hours.announce_pass(timestamptz, interval) from public;
 grant execute on function after_hours.announce_pass(timestamptz, interval) to after_hours_jobs;

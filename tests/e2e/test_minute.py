@@ -22,7 +22,7 @@ EXPIRED = "after_hours:session_expired"
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is in another process
             await asyncio.sleep(0.05)
 
 
@@ -46,7 +46,9 @@ async def test_warned_two_minutes_before_and_told_at_the_end(make_instance: Call
     app = instance.connect("after_hours_app")
     now = datetime.now(UTC)
     beyond = (now + timedelta(minutes=1)).replace(second=2, microsecond=0)
-    insert = "insert into public.after_hours_sessions (user_id, started_at, expires_at) values (%s, %s, %s) returning id"
+    insert = (
+        "insert into public.after_hours_sessions (user_id, started_at, expires_at) values (%s, %s, %s) returning id"
+    )
     warned = app.execute(insert, (user, now, now + timedelta(minutes=2, seconds=3))).fetchone()
     ended = app.execute(insert, (user, now, beyond)).fetchone()
     assert warned is not None

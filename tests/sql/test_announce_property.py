@@ -16,7 +16,14 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.conftest import reset
 
@@ -114,7 +121,7 @@ class Announcing(RuleBasedStateMachine):
 
         def call(connection: psycopg.Connection[Any]) -> None:
             with suppress(psycopg.OperationalError), connection:
-                for _ in range(5):
+                for _ in range(10):
                     connection.execute("select after_hours.announce_due(2)")
 
         threads = [threading.Thread(target=call, args=(connection,)) for connection in connections]
@@ -123,8 +130,11 @@ class Announcing(RuleBasedStateMachine):
         for _ in range(kills):
             self.db.execute("select pg_sleep(%s)", (rng.random() * 0.004,))
             self.db.execute("select pg_terminate_backend(%s)", (rng.choice(pids),))
-        if moves and self.live():
-            self.move(rng.randint(-80, 250), rng)  # type: ignore[operator]
+        while moves and self.live() and any(thread.is_alive() for thread in threads):
+            at = datetime.now(UTC) + timedelta(milliseconds=rng.choice([-20, 1, 2, 200, 120_001, 120_200]))
+            self.write(
+                rng.choice(self.live()), "update public.after_hours_sessions set expires_at = %s where id = %s", at
+            )
         for thread in threads:
             thread.join()
         for connection in connections:
@@ -137,9 +147,11 @@ class Announcing(RuleBasedStateMachine):
     def nothing_twice_early_or_outdated(self) -> None:
         if not hasattr(self, "db"):
             return
-        for notification in self.listener.notifies(timeout=0):
-            self.told[json.loads(notification.payload)["id"]] += 1
         events = self.events()
+        # a NOTIFY follows its commit within milliseconds; a surplus one would be seen at the next step
+        missing = len(events) - self.told.total()
+        for notification in self.listener.notifies(timeout=5 if missing else 0, stop_after=missing or None):
+            self.told[json.loads(notification.payload)["id"]] += 1
         assert Counter(str(e.uid) for e in events) == self.told, "one NOTIFY per event, in the same commit"
         assert len({(e.type, e.session_id, e.deadline) for e in events}) == len(events)
         for event in events:
@@ -152,8 +164,7 @@ class Announcing(RuleBasedStateMachine):
         if not hasattr(self, "db"):
             return
         self.db.execute("select pg_sleep(0.3)")  # the last of the ends has come by now
-        while self.db.execute("select expired + expiring as n from after_hours.announce_due()").fetchone().n:  # type: ignore[union-attr]
-            pass
+        self.db.execute("select after_hours.announce_due()")
         ends = {(e.session_id, e.deadline) for e in self.events() if e.type == EXPIRED}
         warnings = {(e.session_id, e.deadline) for e in self.events() if e.type == EXPIRING}
         now = datetime.now(UTC)
@@ -176,6 +187,6 @@ def test_exactly_once_whatever_happens(instance: Instance) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+            max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
         ),
     )  # fmt: skip
