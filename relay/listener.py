@@ -12,12 +12,12 @@ import logging
 import random
 import secrets
 import time
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from relay.database import Link
+from relay.duties import Duties
 from relay.settings import split_hosts
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ CANARY_SECONDS = 2.0
 STALE_SECONDS = 5.0
 FORGOTTEN_SECONDS = 30.0  # without a read for longer, nobody's place is taken for granted
 NOTIFY_POLL, DEAF_POLL = 2.0, 1.0  # seconds between reads that nothing asked for
-BEAT_SECONDS = 10.0
 TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -44,17 +43,15 @@ class Listener:
         self._settings = settings
         self._hub = hub
         self._metrics = metrics
-        self._receipts = receipts
+        self._duties = Duties(hub, metrics, receipts)
         self._hosts = split_hosts(settings.dsn.get_secret_value())
         self._link: Link | None = None
         self._woken = asyncio.Event()
         self._was_woken = False
         self._nonce: str | None = None
         self._probed_at = 0.0
-        self._canary: float | None = None
         self._read_at = time.monotonic()
         self._read_wall = time.time()
-        self._started = datetime.now(UTC)
         self._told_stale = False
         self._base = "connecting"
         self.is_draining = False
@@ -104,11 +101,15 @@ class Listener:
         self._link = link
         self._metrics.connects.inc()
         self._base = "catching up"
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_canary(link))
-            tasks.create_task(self._follow(link))
-            tasks.create_task(self._keep_beating(link))
-            tasks.create_task(self._keep_receipts(link))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_canary(link))
+                tasks.create_task(self._follow(link))
+                tasks.create_task(self._duties.keep_beating(link, self))
+                tasks.create_task(self._duties.keep_receipts(link))
+        except asyncio.CancelledError:
+            await self._duties.leave(link)
+            raise
 
     # ---- reading
 
@@ -149,6 +150,7 @@ class Listener:
         )
         if self._base != "live":
             self._base = "live"
+            self._duties.news()
             log.info("live", extra={"cursor": self._hub.cursor})
         if self._told_stale:
             self._told_stale = False
@@ -172,48 +174,21 @@ class Listener:
             await asyncio.sleep(CANARY_SECONDS)
             if self._nonce == nonce and self.mode != "polling":
                 self.mode = "polling"
+                self._duties.news()
                 log.warning("deaf: polling every second", extra={"seconds": CANARY_SECONDS})
 
     def _probed(self, payload: str) -> None:
         if payload != self._nonce:
             return
         self._nonce = None
-        self._canary = max(0.0, time.monotonic() - self._probed_at)
-        self._metrics.canary.set(self._canary)
+        self._duties.canary = time.monotonic() - self._probed_at
+        self._metrics.canary.set(self._duties.canary)
         if self.mode != "notify":
             log.info("hears NOTIFY")
             self.mode = "notify"
+            self._duties.news()
 
-    # ---- what else goes over the calling connection
-
-    async def _keep_beating(self, link: Link) -> None:
-        while True:
-            canary = None if self._canary is None else timedelta(seconds=self._canary)
-            wanted = await link.beat(
-                self._hub.node, self.state, self.mode, self._hub.count, canary, self._started
-            )
-            self._receipts.wanted = wanted.receipts
-            self._metrics.queue.set(wanted.queue_usage)
-            if wanted.heartbeat_age is not None:
-                self._metrics.heartbeat.set(wanted.heartbeat_age.total_seconds())
-            if wanted.rescue and not self.is_draining:
-                try:
-                    counts = await link.rescue()
-                    self._metrics.rescues.inc()
-                    log.warning("announced for a stopped scheduler", extra={"counts": counts})
-                except asyncpg.PostgresError as error:
-                    log.warning("no rescue", extra={"sqlstate": error.sqlstate, "reason": str(error)})
-            await asyncio.sleep(BEAT_SECONDS if not wanted.rescue else 1.0)
-
-    async def _keep_receipts(self, link: Link) -> None:
-        while True:
-            await asyncio.sleep(1.0)
-            rows = self._receipts.take()
-            for first in range(0, len(rows), 2000):
-                try:
-                    await link.receipts(self._hub.node, rows[first : first + 2000])
-                except asyncpg.DataError as error:
-                    log.warning("receipts not kept", extra={"sqlstate": error.sqlstate, "reason": str(error)})
+    # ---- what others ask of the database
 
     async def attach(self, asks: list[Ask]) -> list[Answer]:
         """relay_attach for the hub. Raises ConnectionError when there is no database to ask."""

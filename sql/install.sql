@@ -107,6 +107,10 @@ set local client_min_messages = warning;
 \ir functions/list_upcoming.sql
 \ir views/upcoming.sql
 \ir views/lateness.sql
+\ir functions/first_event_since.sql
+\ir functions/list_unreached_warnings.sql
+\ir views/unreached_warnings.sql
+\ir views/delivery_report.sql
 \ir functions/list_sql_objects.sql
 \ir views/sql_drift.sql
 \ir functions/check_scheduler.sql

@@ -8,15 +8,19 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Purpose: a relay says that it lives, and learns what is wanted of it.
+    -- Purpose: a relay says that it lives, or (state 'stopped') that it ends, and learns what is wanted of it.
     -- Returns: whether it should call relay_rescue (no announcing for 65 s though nobody paused it), whether receipts are
     --          on, how old the emitter's heartbeat is, and how full the notification queue is (0 to 1).
     -- Locks:   its own row of relays.   Called by: each relay every ten seconds.
-    insert into after_hours.relays as r (node, state, mode, sockets, canary, started_at, seen_at)
-    values (left(p_node, 200), p_state, p_mode, p_sockets, p_canary, p_started_at, clock_timestamp())
-    on conflict (node) do update
-        set state = excluded.state, mode = excluded.mode, sockets = excluded.sockets, canary = excluded.canary,
-            started_at = excluded.started_at, seen_at = excluded.seen_at;
+    if p_state = 'stopped' then
+        delete from after_hours.relays as r where r.node = left(p_node, 200);
+    else
+        insert into after_hours.relays as r (node, state, mode, sockets, canary, started_at, seen_at)
+        values (left(p_node, 200), p_state, p_mode, p_sockets, p_canary, p_started_at, clock_timestamp())
+        on conflict (node) do update
+            set state = excluded.state, mode = excluded.mode, sockets = excluded.sockets, canary = excluded.canary,
+                started_at = excluded.started_at, seen_at = excluded.seen_at;
+    end if;
     delete from after_hours.relays as r where r.seen_at < clock_timestamp() - interval '1 day';
     return query
     select

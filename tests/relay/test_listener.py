@@ -157,3 +157,16 @@ async def test_until_there_is_a_database_it_is_alive_but_not_ready(start_relay: 
         ready = await client.get(relay.http("/readyz", admin=True))
         assert (ready.status_code, ready.json()["state"]) == (503, "connecting")
         assert (await client.get(relay.http("/ops", admin=True))).json()["database"] is None
+
+
+async def test_it_takes_its_row_and_its_last_receipts_along(
+    start_relay: StartRelay, db: Connection, user: UUID
+) -> None:
+    relay = await start_relay()
+    await eventually(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("notify",)], 2)
+    async with relay.peer(user) as peer:
+        expire(db, user)
+        await peer.until(lambda it: it.events)
+        await relay.stop()
+    assert db.execute("select node from after_hours.relays").fetchall() == []
+    assert db.execute("select node from after_hours.receipts").fetchall() == [("test-0",)]

@@ -1,0 +1,30 @@
+create or replace function after_hours.list_unreached_warnings()
+returns table (
+    id uuid, user_id uuid, session_id uuid, expires_at timestamptz, emitted_at timestamptz, was_written boolean
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+as $$
+    -- Purpose: warnings that no client has acknowledged though there was time to: whom to send a push message.
+    -- Returns: warnings emitted at least 5 s ago whose deadline is ahead and stands; was_written: a relay has sent it, but
+    --          nobody said that it arrived. With settings.receipts off every warning is listed.
+    -- Locks:   none.   Called by: view unreached_warnings.
+    select e.uid, e.user_id, e.session_id, e.deadline, e.emitted_at,
+        exists (select from after_hours.receipts as r where r.uid = e.uid)
+    from after_hours.events as e
+    join public.after_hours_sessions as s on s.id = e.session_id
+    where e.type = 'after_hours:session_expiring'
+        and e.id >= after_hours.first_event_since(statement_timestamp() - (select t.warning_lead from after_hours.settings as t))
+        and e.emitted_at <= statement_timestamp() - interval '5 seconds'
+        and e.deadline > statement_timestamp()
+        and least(s.ended_at, s.expires_at) = e.deadline
+        and not exists (select from after_hours.receipts as r where r.uid = e.uid and r.first_ack is not null);
+$$;
+comment on function after_hours.list_unreached_warnings() is
+'Standing warnings, emitted at least 5 s ago, that no client has acknowledged. Read it as view unreached_warnings. Source: issue 6.4.';
+alter function after_hours.list_unreached_warnings() owner to after_hours_owner;
+revoke all on function after_hours.list_unreached_warnings() from public;
+grant execute on function after_hours.list_unreached_warnings() to after_hours_app, after_hours_dba;
