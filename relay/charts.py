@@ -117,7 +117,7 @@ def table(key: str, title: str, series: Sequence[str], rows: Sequence[Row], unit
         for label, values in rows
     )
     return (
-        f'<details id="{key}-table"><summary>{escape(title)} as a table</summary>'
+        f'<details id="{key}-table"><summary>As a table<span class="aside">: {escape(title)}</span></summary>'
         f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{key}-title">'
         f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div></details>"
     )

@@ -35,9 +35,10 @@ function showSessions(sessions) {
   shown = on[0] ?? sessions.slice().sort(by)[0];
   $("clock").dataset.state = shown?.state ?? "none";
   const isOn = on.length > 0;
-  if (!isOn && $("running").contains(document.activeElement)) $("starts").firstElementChild.focus();
+  const from = document.activeElement?.closest(".row");
   $("starts").hidden = isOn;
   $("running").hidden = !isOn;
+  if (from?.hidden) (isOn ? $("running") : $("starts")).firstElementChild.focus(); // not lost with its button
   if (shown?.state !== "warned") $("banner").textContent = "";
   showSaving();
   tick();
@@ -50,8 +51,8 @@ function tick() {
   const left = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
   if ($("left").textContent !== left) $("left").textContent = left;
   $("note").textContent = shown.state === "ended" ? `over: ${ENDINGS[shown.reason] ?? "ended earlier"}` : "left";
-  const length = Number(sessionStorage[`length ${shown.sessionId}`]) || ms;
-  $("progress").value = shown.state === "ended" ? 0 : Math.min(1, ms / length);
+  const length = Number(sessionStorage[`length ${shown.sessionId}`] ??= ms);
+  $("progress").value = shown.state === "ended" || ms === 0 ? 0 : Math.min(1, ms / length);
   document.title = shown.state === "ended" ? "over · After Hours" : `${left} · After Hours`;
 }
 
@@ -114,7 +115,6 @@ function showFrame(frame) {
   const late = frame.id && due ? `${Math.max(0, Math.round(hours.now() - Date.parse(due)))} ms after it was due` : "";
   if (late) $("lateness").textContent = late;
   if (frame.type !== "ping") note($("frames"), frame, late);
-  queueMicrotask(() => { $("cursor").textContent = hours.cursor ?? "–"; });
 }
 
 const first = await logIn();
@@ -122,14 +122,14 @@ const hours = new AfterHours({
   url: first.url,
   userId,
   token: async () => (await logIn()).token,
-  onSessions(sessions) {
-    showSessions(sessions);
-    $("cursor").textContent = hours.cursor ?? "–";
-  },
+  onSessions: showSessions,
   onExpiring: warn,
   onExpired: () => { $("banner").textContent = ""; },
   onState: showState,
   onFrame: showFrame,
 });
-setInterval(tick, 250);
+setInterval(() => {
+  tick();
+  $("cursor").textContent = hours.cursor ?? "–"; // moves once a frame has been handled
+}, 250);
 hours.connect();
