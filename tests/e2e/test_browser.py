@@ -20,7 +20,7 @@ from demo.tokens import make_token
 from tests.conftest import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from playwright.sync_api import Browser, BrowserContext, Route
 
@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 PATIENCE = 30_000  # ms: the machine may be busy
-
-
-@pytest.fixture(scope="module")
-def running(make_instance: Callable[..., Instance]) -> Instance:
-    """Everything ./dev up starts."""
-    return make_instance("up", "--detach")
 
 
 @pytest.fixture(scope="module")

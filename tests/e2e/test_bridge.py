@@ -1,0 +1,117 @@
+"""The Socket.IO bridge: clients of before get the events they know, only with a good token, also after a short drop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import REPO, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Instance
+
+FILES = (
+    REPO / "demo" / "package.json",
+    REPO / "demo" / "after-hours.js",
+    REPO / "demo" / "socketio-bridge.mjs",
+    Path(__file__).parent / "socketio-client.mjs",
+)
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Path:
+    """The files with their packages; installed once for each set of versions."""
+    versions = hashlib.sha256(FILES[0].read_bytes()).hexdigest()[:8]
+    folder = REPO / ".local" / "npm" / versions
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in FILES:
+        shutil.copy(file, folder)
+    if not (folder / "node_modules" / "installed").exists():
+        command = "npm install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error"
+        subprocess.run(command.split(), cwd=folder, check=True, timeout=100)
+        (folder / "node_modules" / "installed").touch()
+    return folder
+
+
+@contextmanager
+def node(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A Node.js program, for as long as it is needed."""
+    process = subprocess.Popen(
+        ["node", *arguments],
+        cwd=folder, env={**os.environ, **environment}, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def bridge(scratch: Path, running: Instance) -> Iterator[str]:
+    """Where the bridge listens."""
+    relay, port = f"ws://127.0.0.1:{running.ports['RELAY_PORT']}/ws", str(free_port())
+    with node(scratch, "socketio-bridge.mjs", RELAY_URL=relay, PORT=port) as process:
+        assert process.stdout is not None
+        assert "listening" in process.stdout.readline()
+        yield f"http://127.0.0.1:{port}"
+
+
+def hears(client: subprocess.Popen[str]) -> dict[str, Any]:
+    """The next thing the client says."""
+    assert client.stdout is not None
+    said: dict[str, Any] = json.loads(client.stdout.readline())
+    return said
+
+
+def heard(client: subprocess.Popen[str], name: str) -> dict[str, Any]:
+    """The next thing the client says, which is to be this."""
+    said = hears(client)
+    assert said.pop("name") == name, said
+    return said
+
+
+def test_warned_and_told_as_before_also_after_a_drop(scratch: Path, bridge: str, running: Instance) -> None:
+    user = str(uuid4())
+    with (
+        running.connect("after_hours_app") as app,
+        node(scratch, "socketio-client.mjs", bridge, running.dev("token", user).stdout.strip()) as client,
+    ):
+        assert heard(client, "connect") == {"recovered": False}
+        session = app.execute("select * from after_hours.start_session(%s, '90 s')", (user,)).fetchone()
+        assert session is not None
+        warning = heard(client, "after_hours:session_expiring")
+        assert set(warning) == {"id", "sessionId", "expiresAt", "minutesRemaining", "emittedAt"}
+        assert (warning["sessionId"], warning["minutesRemaining"]) == (str(session.id), 2)
+
+        assert client.stdin is not None
+        client.stdin.write("drop\n")
+        client.stdin.flush()
+        heard(client, "disconnect")
+        app.execute("select after_hours.end_session(%s, 'left')", (session.id,))
+        # Socket.IO may hand out what was missed before it says that it is connected
+        said = {said.pop("name"): said for said in (hears(client), hears(client))}
+        assert said["connect"] == {"recovered": True}
+        end = said["after_hours:session_expired"]
+        assert set(end) == {"id", "sessionId", "expiresAt", "reason", "emittedAt"}
+        assert (end["sessionId"], end["reason"]) == (str(session.id), "ended")
+
+
+def test_a_bad_token_is_refused_as_clients_know_it(scratch: Path, bridge: str) -> None:
+    with node(scratch, "socketio-client.mjs", bridge, "not.a.token") as client:
+        assert heard(client, "connect_error") == {"message": "the token is not accepted"}
+
+
+def test_it_is_small_enough_to_read() -> None:
+    assert len(FILES[2].read_text().splitlines()) <= 80
