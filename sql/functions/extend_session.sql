@@ -12,7 +12,7 @@ begin
     -- Locks:   the session's row.   Called by: the application; plain UPDATE of expires_at does as well.
     if p_by is null or p_by <= interval '0' then
         raise exception using
-            errcode = 'AH006',
+            errcode = 'AH008',
             message = format('a session can''t be extended by %s', coalesce(p_by::text, 'null')),
             hint = 'Pass a length above zero; to end a session early: select after_hours.end_session(session_id, reason);';
     end if;
@@ -37,7 +37,7 @@ begin
 end
 $$;
 comment on function after_hours.extend_session(uuid, interval) is
-'Extends a running session; its warning and end are announced anew for the new deadline. Returns the row. Errors AH001 (unknown), AH002 (over), AH006 (length).';
+'Extends a running session; its warning and end are announced anew for the new deadline. Returns the row. Errors AH001 (unknown), AH002 (over), AH008 (length).';
 alter function after_hours.extend_session(uuid, interval) owner to after_hours_owner;
 revoke all on function after_hours.extend_session(uuid, interval) from public;
 grant execute on function after_hours.extend_session(uuid, interval) to after_hours_app;

@@ -13,7 +13,7 @@ begin
     -- Locks:   none beyond its own row.   Called by: the application; plain INSERT does as well.
     if v_length <= interval '0' or v_length > interval '1 day' then
         raise exception using
-            errcode = 'AH006',
+            errcode = 'AH008',
             message = format('a session can''t last %s', v_length),
             hint = 'Pass a length above zero and up to a day, e.g. after_hours.start_session(user_id, ''45 minutes'').';
     end if;
@@ -24,7 +24,7 @@ begin
 end
 $$;
 comment on function after_hours.start_session(uuid, interval) is
-'Starts a session for a user, now, of the given length (default settings.session_length, at most a day). Returns the row. Error AH006.';
+'Starts a session for a user, now, of the given length (default settings.session_length, at most a day). Returns the row. Error AH008.';
 alter function after_hours.start_session(uuid, interval) owner to after_hours_owner;
 revoke all on function after_hours.start_session(uuid, interval) from public;
 grant execute on function after_hours.start_session(uuid, interval) to after_hours_app;
