@@ -9,7 +9,10 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REPO = Path(__file__).resolve().parent.parent
 RESULTS = REPO / "tests" / "bench" / "results"
@@ -62,7 +65,7 @@ def measured(name: str) -> str:
     return "\n".join(parts)
 
 
-BLOCKS = {
+BLOCKS: dict[str, Callable[[], str]] = {
     "error-codes": error_codes,
     "bench-announce": lambda: measured("announce"),
     "bench-purge": lambda: measured("purge"),
@@ -73,8 +76,11 @@ BLOCKS = {
 def render(document: str) -> str:
     """The document with the text between <!-- NAME --> and <!-- /NAME --> made anew."""
     for name, make in BLOCKS.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
-        document = pattern.sub(lambda match, made=make(): f"{match[1]}{made}\n{match[2]}", document)  # type: ignore[misc]
+        before, mark, rest = document.partition(f"<!-- {name} -->\n")
+        if mark:
+            _, end, after = rest.partition(f"<!-- /{name} -->")
+            assert end, f"the block {name} is never closed"
+            document = f"{before}{mark}{make()}\n{end}{after}"
     return document
 
 

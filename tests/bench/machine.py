@@ -15,11 +15,18 @@ RESULTS = Path(__file__).with_name("results")
 
 def describe() -> str:
     """Processor, cores, memory, system, load: what makes figures comparable, or not."""
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "?",
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     server = subprocess.run(["psql", "--version"], capture_output=True, text=True).stdout.split()[2:3]
     return (
-        f"{os.cpu_count()} × {cpu}, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, "
+        f"{os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, "
         f"PostgreSQL {' '.join(server)}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
     )
 
