@@ -27,14 +27,20 @@ PAGE = 1000
 
 
 class Link:
-    """A listening and a calling connection to one primary; both live and die together."""
+    """A listening and a calling connection to one primary; both live and die together.
+
+    pooled: somebody in between hands out another backend for each transaction. Then nothing may be prepared, and
+    each call is a transaction of its own, which keeps it on one backend.
+    """
 
     def __init__(
         self,
         listening: asyncpg.Connection[Any],
         calling: asyncpg.Connection[Any],
         connect: Callable[[], Awaitable[asyncpg.Connection[Any]]],
+        pooled: bool,
     ) -> None:
+        self._pooled = pooled
         self._listening = listening
         self._calling = calling
         self._connect = connect
@@ -42,7 +48,13 @@ class Link:
 
     @classmethod
     async def open(
-        cls, dsn: str, settings: Settings, notified: Callable[[], None], probed: Callable[[str], None]
+        cls,
+        dsn: str,
+        settings: Settings,
+        notified: Callable[[], None],
+        probed: Callable[[str], None],
+        *,
+        pooled: bool = False,
     ) -> Self:
         """Connect to one host and LISTEN. Raises what asyncpg, the network or the clock raise."""
 
@@ -51,6 +63,7 @@ class Link:
                 dsn,
                 timeout=settings.connect_seconds,
                 command_timeout=CALL_SECONDS,
+                statement_cache_size=0 if pooled else 100,
                 target_session_attrs=SessionAttribute.primary,
                 server_settings={
                     "application_name": f"after-hours relay {settings.node}"[:63],
@@ -62,16 +75,14 @@ class Link:
 
         listening = await connect()
         try:
-            link = cls(listening, await connect(), connect)
+            link = cls(listening, await connect(), connect, pooled)
         except BaseException:
             listening.terminate()
             raise
         listening.add_termination_listener(lambda _connection: notified())
         try:
             await listening.add_listener(EVENTS, lambda *_ignored: notified())
-            await listening.add_listener(
-                PROBE, lambda _connection, _pid, _channel, payload: probed(str(payload))
-            )
+            await listening.add_listener(PROBE, lambda _connection, _pid, _channel, payload: probed(str(payload)))
         except BaseException:
             link.terminate()
             raise
@@ -85,7 +96,7 @@ class Link:
 
     async def read(self, cursor: str | None) -> Page:
         """Everything announced since the cursor, one page."""
-        rows = await self._listening.fetch("select * from after_hours.relay_events($1, $2)", cursor, PAGE)
+        rows = await self._fetch(self._listening, "select * from after_hours.relay_events($1, $2)", cursor, PAGE)
         head = rows[0]
         page = Page(head["life"], head["start"], head["cursor"], head["more"])
         for row in rows[1:]:
@@ -109,9 +120,7 @@ class Link:
         self, users: Sequence[UUID], cursors: Sequence[str | None], issued_at: Sequence[datetime]
     ) -> list[Answer]:
         """Where each of these users starts and what it has missed, of one snapshot."""
-        rows = await self._call(
-            "select * from after_hours.relay_attach($1, $2, $3)", users, cursors, issued_at
-        )
+        rows = await self._call("select * from after_hours.relay_attach($1, $2, $3)", users, cursors, issued_at)
         answers = []
         for user, row in zip(users, rows, strict=True):
             missed = zip(
@@ -192,4 +201,10 @@ class Link:
 
     async def _call(self, call: str, *values: Any) -> list[Any]:
         async with self._calls:
-            return list(await self._calling.fetch(call, *values))
+            return await self._fetch(self._calling, call, *values)
+
+    async def _fetch(self, connection: asyncpg.Connection[Any], call: str, *values: Any) -> list[Any]:
+        if not self._pooled:
+            return list(await connection.fetch(call, *values))
+        async with connection.transaction():
+            return list(await connection.fetch(call, *values))

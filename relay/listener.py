@@ -33,6 +33,7 @@ CANARY_SECONDS = 2.0
 STALE_SECONDS = 5.0
 FORGOTTEN_SECONDS = 30.0  # without a read for longer, nobody's place is taken for granted
 NOTIFY_POLL, DEAF_POLL = 2.0, 1.0  # seconds between reads that nothing asked for
+POOLED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -54,6 +55,7 @@ class Listener:
         self._read_wall = time.time()
         self._told_stale = False
         self._base = "connecting"
+        self._pooled = False
         self.is_draining = False
         self.mode: str | None = None
         self.reason = "not connected yet"
@@ -74,14 +76,15 @@ class Listener:
                 try:
                     await self._follow_host(dsn)
                 except* TROUBLE as group:
-                    self._say(group.exceptions[0])
+                    self._say(leaf(group))
                 finally:
                     self._end_link()
             await asyncio.sleep(random.uniform(0.05, 0.4))  # noqa: S311 - spreads reconnects, no secret
 
     def _say(self, error: BaseException) -> None:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        if isinstance(error, POOLED) and not self._pooled:
+            self._pooled = True
+            log.warning("a transaction pooler is in between: polling, nothing prepared")
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
         if reason != self.reason:
             log.warning("database not followed", extra={"reason": reason})
@@ -97,7 +100,7 @@ class Listener:
         self.mode = None
 
     async def _follow_host(self, dsn: str) -> None:
-        link = await Link.open(dsn, self._settings, self._notified, self._probed)
+        link = await Link.open(dsn, self._settings, self._notified, self._probed, pooled=self._pooled)
         self._link = link
         self._metrics.connects.inc()
         self._base = "catching up"
@@ -145,9 +148,8 @@ class Listener:
         self._woken.set()
 
     def _be_live(self) -> None:
-        self.reason = (
-            "following" if self.mode == "notify" else "polling: the canary NOTIFY does not come back"
-        )
+        deaf = "a transaction pooler is in between" if self._pooled else "the canary NOTIFY does not come back"
+        self.reason = "following" if self.mode == "notify" else f"polling: {deaf}"
         if self._base != "live":
             self._base = "live"
             self._duties.news()
@@ -178,8 +180,8 @@ class Listener:
                 log.warning("deaf: polling every second", extra={"seconds": CANARY_SECONDS})
 
     def _probed(self, payload: str) -> None:
-        if payload != self._nonce:
-            return
+        if payload != self._nonce or self._pooled:
+            return  # behind a pooler the canary comes back when it likes, and proves nothing
         self._nonce = None
         self._duties.canary = time.monotonic() - self._probed_at
         self._metrics.canary.set(self._duties.canary)
@@ -210,3 +212,10 @@ class Listener:
             return await self._link.status() if self._link else None
         except TROUBLE:
             return None
+
+
+def leaf(error: BaseException) -> BaseException:
+    """The first exception that is no group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
