@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.conftest import REPO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Instance
 
+FILES = (
+    REPO / "demo" / "package.json",
+    REPO / "demo" / "after-hours.js",
+    REPO / "demo" / "socketio-bridge.mjs",
+    Path(__file__).parent / "socketio-client.mjs",
+)
+
 
 @pytest.fixture(scope="session")
 def running(make_instance: Callable[..., Instance]) -> Instance:
     """PostgreSQL with pg_cron's loops, the relay, the demo page."""
     return make_instance("up", "--detach")
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Path:
+    """The client and the bridge with their npm packages; installed once for each set of versions."""
+    versions = hashlib.sha256(FILES[0].read_bytes()).hexdigest()[:8]
+    folder = REPO / ".local" / "npm" / versions
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in FILES:
+        shutil.copy(file, folder)
+    if not (folder / "node_modules" / "installed").exists():
+        command = "npm install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error"
+        subprocess.run(command.split(), cwd=folder, check=True, timeout=100)
+        (folder / "node_modules" / "installed").touch()
+    return folder

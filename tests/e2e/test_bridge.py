@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -18,30 +15,9 @@ from tests.conftest import REPO, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import Instance
-
-FILES = (
-    REPO / "demo" / "package.json",
-    REPO / "demo" / "after-hours.js",
-    REPO / "demo" / "socketio-bridge.mjs",
-    Path(__file__).parent / "socketio-client.mjs",
-)
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Path:
-    """The files with their packages; installed once for each set of versions."""
-    versions = hashlib.sha256(FILES[0].read_bytes()).hexdigest()[:8]
-    folder = REPO / ".local" / "npm" / versions
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in FILES:
-        shutil.copy(file, folder)
-    if not (folder / "node_modules" / "installed").exists():
-        command = "npm install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error"
-        subprocess.run(command.split(), cwd=folder, check=True, timeout=100)
-        (folder / "node_modules" / "installed").touch()
-    return folder
 
 
 @contextmanager
@@ -114,4 +90,4 @@ def test_a_bad_token_is_refused_as_clients_know_it(scratch: Path, bridge: str) -
 
 
 def test_it_is_small_enough_to_read() -> None:
-    assert len(FILES[2].read_text().splitlines()) <= 80
+    assert len((REPO / "demo" / "socketio-bridge.mjs").read_text().splitlines()) <= 80
