@@ -3,58 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
 
 from relay import frames
+from relay.arrivals import Arrival
 from relay.auth import Verifier
+from relay.crowd import RESERVE, Crowd, allow_descriptors
 from relay.health import Health, Metrics
 from relay.hub import Hub
 from relay.listener import Listener
+from relay.push import Push
 from relay.receipts import Receipts
+from relay.rehearsal import rehearse
 from relay.routes import Routes
-from relay.sockets import StockProtocol, listening_socket
+from relay.server import OutOfDescriptors, Server
+from relay.sockets import ACCEPTED_PER_TURN, StockProtocol, listening_socket
 from relay.sweeper import Sweeper
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
-    from types import FrameType
-
-    from starlette.routing import BaseRoute
+    from collections.abc import Callable
 
     from relay.settings import Settings
 
+CLOSED_PER_TURN = 100
+
 log = logging.getLogger("relay.app")
-
-
-class Server(uvicorn.Server):
-    """uvicorn, with a hook before it closes all connections at once; only one of the two handles signals."""
-
-    def __init__(self, config: uvicorn.Config, relay: Relay, *, has_signals: bool) -> None:
-        super().__init__(config)
-        self._relay = relay
-        self._has_signals = has_signals
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        with super().capture_signals() if self._has_signals else contextlib.nullcontext():
-            yield
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit  # the second signal ends it at once
-        super().handle_exit(sig, frame)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._has_signals:
-            for server in self.servers:
-                server.close()
-            await self._relay.drain(lambda: self.force_exit)
-        await super().shutdown(sockets)
 
 
 class Relay:
@@ -71,36 +50,44 @@ class Relay:
         self.sweeper = Sweeper(settings, self.hub, self.metrics, self.listener.check_stale)
         health = Health(self.hub, self.listener, self.metrics)
         routes = Routes(settings, Verifier(settings), self.hub, self.listener, self.metrics)
-        self.public = self._server([*routes.all(), *health.public()], has_signals=True)
-        self.admin = self._server([*health.admin()], has_signals=False)
-
-    def _server(self, routes: list[BaseRoute], *, has_signals: bool) -> Server:
-        config = uvicorn.Config(
-            Starlette(routes=routes),
-            ws=StockProtocol,
-            ws_max_size=4096,
-            ws_ping_interval=None,  # the sweeper pings
-            ws_per_message_deflate=False,
-            http="h11",
-            loop="asyncio",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
-        return Server(config, self, has_signals=has_signals)
+        self.crowd = Crowd(settings)
+        self._arrival = functools.partial(Arrival, self.crowd, self.metrics)
+        public = Starlette(routes=[*routes.all(), *health.public()])
+        self.public = Server(configure(public, http=self._arrival, ws=StockProtocol), self.drain)
+        self.admin = Server(configure(Starlette(routes=health.admin()), http="h11", ws="none"))
 
     async def serve(self) -> None:
         """Run until told to stop. Raises what a part raises that must not fail."""
-        public = listening_socket(self.settings.bind)
+        asyncio.get_running_loop().set_exception_handler(OutOfDescriptors())
+        self._make_room()
+        await self._choose_sockets()
+        public = listening_socket(self.settings.bind, reuse_port=self.settings.reuse_port)
         admin = listening_socket(self.settings.admin_bind)
         self.bind, self.admin_bind = public.getsockname()[:2], admin.getsockname()[:2]
         log.info("serving", extra={"bind": self.bind, "admin": self.admin_bind, "node": self.settings.node})
         with public, admin:
             await self._run(public, admin)
         log.info("stopped")
+
+    def _make_room(self) -> None:
+        wanted = self.settings.max_sockets + RESERVE
+        allowed = allow_descriptors(wanted)
+        self.crowd.capacity = allowed - RESERVE // 2
+        if allowed < wanted:
+            log.warning(
+                "fewer files may be open than RELAY_MAX_SOCKETS needs: raise the limit (ulimit -n, LimitNOFILE)",
+                extra={"allowed": allowed, "needed": wanted, "capacity": self.crowd.capacity},
+            )
+
+    async def _choose_sockets(self) -> None:
+        if self.settings.sockets == "stock":
+            return
+        try:
+            await rehearse(self._arrival, Push)
+        except Exception as error:
+            log.error("push sockets fail the rehearsal: serving stock", extra={"error": repr(error)})
+        else:
+            self.public.config.ws = Push
 
     async def _run(self, public: socket.socket, admin: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -118,18 +105,41 @@ class Relay:
     async def drain(self, is_forced: Callable[[], bool]) -> None:
         """Ask every client to go elsewhere, wait for those that do, close the rest."""
         self.listener.is_draining = True
+        now = asyncio.get_running_loop().time
         window = self.settings.drain_seconds
         sockets = self.hub.sockets()
         log.info("draining", extra={"sockets": len(sockets), "seconds": window})
-        for socket in sockets:
-            socket.sink.write(frames.own("drain", retryAfterMs=frames.jittered(0, int(window * 500))))
-        deadline = asyncio.get_running_loop().time() + window
+        started = now()
+        for number, socket in enumerate(sockets):  # asked in the first half, so that they come back spread
+            socket.sink.write(frames.own("drain", retryAfterMs=frames.jittered(0, int(window * 250))))
+            while now() < started + window / 2 * number / len(sockets) and not is_forced():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         # A signal handler may not set an asyncio.Event: look again and again.
-        while self.hub.count and asyncio.get_running_loop().time() < deadline and not is_forced():  # noqa: ASYNC110
+        while self.hub.count and now() < started + window and not is_forced():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         left = self.hub.sockets()
-        for socket in left:
+        for number, socket in enumerate(left):
             self.hub.close(socket, frames.DRAINED, frames.jittered(0, 2000))
-        log.info("drained", extra={"closed": len(left)})
-        if left:
-            await asyncio.sleep(0.2)
+            if number % CLOSED_PER_TURN == 0:
+                await asyncio.sleep(0)
+        log.info("drained", extra={"left": len(sockets) - len(left), "closed": len(left), "seconds": now() - started})
+
+
+def configure(app: Starlette, *, http: Any, ws: Any) -> uvicorn.Config:
+    """What both of our servers have in common."""
+    return uvicorn.Config(
+        app,
+        ws=ws,
+        ws_max_size=4096,
+        ws_ping_interval=None,  # the sweeper pings
+        ws_per_message_deflate=False,
+        http=http,
+        loop="asyncio",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        backlog=ACCEPTED_PER_TURN,
+    )

@@ -218,7 +218,7 @@ class Arrival(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._timer.cancel()
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from relay.auth import Verifier
+from relay.crowd import RESERVE
 from relay.database import Link
 from relay.settings import split_hosts
 from relay.sockets import listening_socket
@@ -34,11 +35,9 @@ async def check_everything(settings: Settings) -> list[tuple[bool, str]]:
                 found.append((True, f"{name}: {address} is free"))
         except OSError as error:
             found.append((False, f"{name}: {address}: {error.strerror} (is a relay running?)"))
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    enough = files >= settings.max_sockets + 100
-    found.append(
-        (enough, f"open files: {files} allowed, RELAY_MAX_SOCKETS needs {settings.max_sockets + 100}")
-    )
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = settings.max_sockets + RESERVE
+    found.append((files >= wanted, f"open files: {files} allowed, RELAY_MAX_SOCKETS needs {wanted}"))
     for dsn in split_hosts(settings.dsn.get_secret_value()):
         found += await check_host(dsn, settings)
     return found

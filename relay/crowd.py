@@ -15,7 +15,7 @@ from relay.frames import jittered
 if TYPE_CHECKING:
     from relay.settings import Settings
 
-RESERVE = 100  # file descriptors that are not sockets of clients
+RESERVE = 150  # file descriptors that are not for joined clients: files, database, refusals, plain HTTP
 BURST_SECONDS = 3.0  # of handshakes that may come at once after a quiet time
 REFILL_SECONDS = 10.0  # in which an address may come back with all of its sockets
 

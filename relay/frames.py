@@ -30,6 +30,12 @@ def text_frame(text: str) -> bytes:
     return struct.pack("!BBQ", 0x81, 127, size) + payload
 
 
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame; the reason is at most 123 bytes."""
+    said = reason.encode()
+    return struct.pack("!BBH", 0x88, 2 + len(said), code) + said
+
+
 def payload(frame: bytes) -> str:
     """The text of a frame that text_frame() made."""
     size = frame[1]

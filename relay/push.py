@@ -64,7 +64,7 @@ class Push(asyncio.Protocol):
         self._session: Session | None = Session(self, config, app_state)
         self._incoming: Incoming | None = None
         self._follower: Follower | None = None
-        self._socket: Socket | None = None
+        self._socket: Socket  # there while there is a follower
         self._ending: asyncio.TimerHandle | None = None
 
     def arrive(self, transport: asyncio.Transport, head: Head) -> None:
@@ -135,14 +135,13 @@ class Push(asyncio.Protocol):
                 self.abort()
         elif self._incoming is not None or not is_pong(data):
             for start in range(0, len(data), SLICE):
-                if self._is_flooded() or self._state == State.OVER:
+                if self._is_flooded() or not self._parse(data[start : start + SLICE]):
                     return
-                self._parse(data[start : start + SLICE])
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whoever ended it."""
         self._state = State.OVER
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         self._place.leave()
         if self._ending is not None:
             self._ending.cancel()
@@ -182,7 +181,8 @@ class Push(asyncio.Protocol):
 
     # ---- inside
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> bool:
+        """Act on some bytes; False if none may follow."""
         incoming = self._incoming = self._incoming or Incoming()
         for message in incoming.feed(data):
             if self._state == State.OPEN:
@@ -200,9 +200,10 @@ class Push(asyncio.Protocol):
             self._incoming = None
         if reply and self._state == State.OPEN:
             self.write(reply)
+        return not incoming.is_over
 
     def _pass_on(self, message: dict[str, Any]) -> None:
-        if self._follower is not None and self._socket is not None:
+        if self._follower is not None:
             self._follower.heard(self._socket, message)
         elif self._session is not None:
             self._session.queue.put_nowait(message)
@@ -230,10 +231,10 @@ class Push(asyncio.Protocol):
     def _let_go(self, code: int, reason: str) -> None:
         if self._session is not None:
             self._session.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        follower, socket = self._follower, self._socket
-        self._follower = self._socket = None
-        if follower is not None and socket is not None:
-            follower.gone(socket)
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            follower.gone(self._socket)
+            del self._socket  # it refers to us: nobody has to look for the circle
 
 
 class Session:
@@ -253,8 +254,10 @@ class Session:
     async def run(self, head: Head) -> None:
         """Call the application; whatever it does, the socket learns that it has returned."""
         self._accept = head.accept
+        scope = head.scope(self._app_state)
+        scope["state"]["sink"] = self._push
         try:
-            await self._config.loaded_app(head.scope(self._app_state), self.receive, self.send)
+            await self._config.loaded_app(scope, self.receive, self.send)
         except Exception:
             log.exception("the application failed")
         finally:

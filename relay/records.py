@@ -89,7 +89,6 @@ class Socket:
     was_warned: bool = False
     drained: int = 0
     drained_at: float = 0.0
-    frames_in: int = 0
     unacked: deque[Event] | None = None
 
 

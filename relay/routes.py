@@ -33,15 +33,12 @@ log = logging.getLogger("relay.routes")
 
 AUTH_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
-MAX_FRAMES_IN = 50  # a second
 
 
 class Routes:
     """What the public address answers."""
 
-    def __init__(
-        self, settings: Settings, verifier: Verifier, hub: Hub, listener: Listener, metrics: Metrics
-    ) -> None:
+    def __init__(self, settings: Settings, verifier: Verifier, hub: Hub, listener: Listener, metrics: Metrics) -> None:
         self._settings = settings
         self._door = Door(settings, listener)
         self._verifier = verifier
@@ -50,12 +47,17 @@ class Routes:
 
     def all(self) -> list[BaseRoute]:
         """Routes for the composition root."""
-        return [WebSocketRoute("/ws", self.websocket), Route("/events", self.events)]
+        return [
+            WebSocketRoute("/ws", self.websocket),
+            WebSocketRoute("/{path:path}", self.nowhere),
+            Route("/ws", self.not_a_websocket),
+            Route("/events", self.events),
+        ]
 
     # ---- WebSocket
 
     async def websocket(self, websocket: WebSocket) -> None:
-        """One client from handshake to end. The coroutine only reads; the hub writes."""
+        """One client, from handshake to joining; from there its sink and the hub go on."""
         problem = self._door.problem(websocket)
         if problem is not None:
             self._metrics.refused.labels(problem[1]).inc()
@@ -83,9 +85,17 @@ class Routes:
         except Gone:
             return
         else:
-            await self._serve(websocket, sink, identity, cursor if isinstance(cursor, str) else None)
+            await self._serve(sink, identity, cursor if isinstance(cursor, str) else None)
 
-    async def _serve(self, websocket: WebSocket, sink: Sink, identity: Identity, cursor: str | None) -> None:
+    async def nowhere(self, websocket: WebSocket) -> None:
+        """A handshake for any other path."""
+        await websocket.send_denial_response(JSONResponse({"error": "not_found"}, status_code=404))
+
+    async def not_a_websocket(self, _request: Request) -> Response:
+        """A request for /ws that is no handshake."""
+        return JSONResponse({"error": "not_a_websocket"}, status_code=426, headers={"Upgrade": "websocket"})
+
+    async def _serve(self, sink: Sink, identity: Identity, cursor: str | None) -> None:
         if (
             self._hub.count >= self._settings.max_sockets
             or len(self._hub.users.get(identity.user, ())) >= self._settings.max_sockets_per_user
@@ -93,25 +103,25 @@ class Routes:
             self._refuse(sink, "too_many", frames.TOO_MANY, frames.jittered(5_000, 30_000))
             return
         socket = self._hub.join(identity, sink, cursor, asyncio.get_running_loop().time())
+        await sink.follow(self, socket)
+
+    def heard(self, socket: Socket, message: dict[str, Any]) -> None:
+        """A message of a client that has joined."""
         try:
-            while True:
-                self._heard(socket, frames.parse(await receive(websocket)))
-        except Gone:
-            pass
+            self._heard(socket, frames.parse(message))
         except frames.BadFrame:
             self._metrics.refused.labels("bad_frame").inc()
             self._hub.close(socket, frames.BAD_FRAME, 0)
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
             self._hub.close(socket, frames.TOKEN, 0)
-        finally:
-            self._hub.leave(socket)
+
+    def gone(self, socket: Socket) -> None:
+        """A client that had joined is here no more."""
+        self._hub.leave(socket)
 
     def _heard(self, socket: Socket, message: dict[str, Any]) -> None:
-        socket.frames_in += 1
-        if socket.frames_in > MAX_FRAMES_IN:
-            self._hub.close(socket, frames.TOO_MANY, frames.jittered(1_000, 5_000))
-        elif message["type"] == "sync":
+        if message["type"] == "sync":
             self._hub.sync(socket)
         elif message["type"] == "ack":
             self._hub.receipts.acked(socket, message.get("cursor"))
@@ -159,9 +169,7 @@ class Routes:
             return JSONResponse({"error": "try later"}, status_code=503, headers={"Retry-After": "2"})
         if given.state is None:
             retry = {"retryAfterMs": given.blocked_ms or 0}
-            return JSONResponse(
-                {"error": "blocked", **retry}, status_code=401 if given.blocked_ms is None else 403
-            )
+            return JSONResponse({"error": "blocked", **retry}, status_code=401 if given.blocked_ms is None else 403)
         events = ",".join(frames.payload(event.frame) for event in given.events)
         return Response(f'{given.state[:-1]},"events":[{events}]}}', media_type="application/json")
 

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEVELOPMENT = "development-only-"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsRefused(Exception):
@@ -22,9 +23,7 @@ class SettingsRefused(Exception):
 class Settings(BaseSettings):
     """Everything a relay can be told. Durations are seconds."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="RELAY_", extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     dsn: SecretStr
     bind: str = "127.0.0.1:8787"
@@ -36,9 +35,15 @@ class Settings(BaseSettings):
     jwt_issuer: str | None = None
     user_claim: str = Field(default="sub", min_length=1)
     origins: Annotated[frozenset[str], NoDecode] = frozenset()
-    sockets: Literal["stock"] = "stock"
-    max_sockets: int = Field(default=20_000, ge=1)
+    sockets: Literal["push", "stock"] = "push"
+    reuse_port: bool = False
+    trusted_proxies: Annotated[frozenset[Network], NoDecode] = frozenset(
+        {ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128")}
+    )
+    max_sockets: int = Field(default=16_000, ge=1)
     max_sockets_per_user: int = Field(default=20, ge=1)
+    max_sockets_per_address: int = Field(default=500, ge=1)
+    max_handshakes: float = Field(default=2000, gt=0)
     ping_seconds: float = Field(default=20, gt=0)
     stuck_seconds: float = Field(default=8, gt=0)
     token_grace_seconds: float = Field(default=10, ge=0)
@@ -46,7 +51,7 @@ class Settings(BaseSettings):
     connect_seconds: float = Field(default=1, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("origins", mode="before")
+    @field_validator("origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -105,8 +110,7 @@ def load() -> Settings:
         for each in error.errors(include_url=False, include_input=False, include_context=False):
             name = f"RELAY_{'_'.join(str(part) for part in each['loc']).upper()}: " if each["loc"] else ""
             lines.append(
-                name
-                + ("is not set" if each["type"] == "missing" else each["msg"].removeprefix("Value error, "))
+                name + ("is not set" if each["type"] == "missing" else each["msg"].removeprefix("Value error, "))
             )
         raise SettingsRefused("\n".join(lines)) from None
 
@@ -138,8 +142,7 @@ def split_hosts(dsn: str) -> list[str]:
         ports = query.get("port", "").split(",")
         ports = ports * len(names) if len(ports) == 1 else ports
         each = [
-            query | {"host": name} | ({"port": port} if port else {})
-            for name, port in zip(names, ports, strict=True)
+            query | {"host": name} | ({"port": port} if port else {}) for name, port in zip(names, ports, strict=True)
         ]
         return [f"{dsn.partition('?')[0]}?{urlencode(one, quote_via=quote)}" for one in each]
     return [dsn]

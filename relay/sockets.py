@@ -1,6 +1,7 @@
-"""The sink: how the hub writes to one client. Stock uvicorn underneath, frames straight to its transport.
+"""The sink: how the hub writes to one client, and what follows it. The other one, Push, is in push.py.
 
-Refuses to wait: a client that doesn't read is cut by bytes and time, never awaited.
+Here: over stock uvicorn, frames straight to its transport. Refuses to wait: a client that doesn't read is cut by
+bytes and time, never awaited.
 """
 
 from __future__ import annotations
@@ -15,10 +16,31 @@ from relay import frames
 from relay.settings import split_address
 
 if TYPE_CHECKING:
+    import asyncio
     from typing import Any
 
-MAX_BUFFERED = 256 * 1024  # bytes; beyond it a client is too slow
+    from websockets.frames import Frame
+
+    from relay.arrivals import Head
+    from relay.records import Socket
+
+SEND_BUFFER = 64 * 1024  # bytes the kernel keeps for one client
+MAX_BUFFERED = 192 * 1024  # bytes we keep; beyond it a client is too slow: 256 KiB is what one may cost
 CLOSE_SECONDS = 5.0  # how long a closing handshake may take
+# What a client may send: a replay's 500 acknowledgements at once, then little. The sweeper gives EARNED a second.
+CREDIT, EARNED = 128 * 1024, 8 * 1024  # bytes
+FRAME_COST = 64  # bytes that a frame counts for, beside its own
+ACCEPTED_PER_TURN = 50  # connections; more would keep events waiting
+
+
+class Follower(Protocol):
+    """What a socket's messages go to, once it is authenticated."""
+
+    def heard(self, socket: Socket, message: dict[str, Any]) -> None:
+        """One ASGI message (websocket.receive)."""
+
+    def gone(self, socket: Socket) -> None:
+        """There is nobody any more; may come more than once."""
 
 
 class Sink(Protocol):
@@ -27,11 +49,14 @@ class Sink(Protocol):
     heard_at: float
     """Loop time at which anything last came from the client."""
 
+    credit: int
+    """Bytes that the client may still send; below zero it is flooding us."""
+
     def write(self, frame: bytes) -> bool:
         """Queue a finished frame; False if the client is gone or was cut for being too slow."""
 
-    def ping(self) -> None:
-        """Send a protocol ping."""
+    def ping(self, frame: bytes) -> None:
+        """Send a protocol ping and a frame, at the price of one."""
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; the connection is cut if it doesn't end in time."""
@@ -45,19 +70,70 @@ class Sink(Protocol):
     def drained(self) -> int:
         """Bytes the kernel has taken since the beginning: stands still while a client is stuck."""
 
+    async def follow(self, follower: Follower, socket: Socket) -> None:
+        """Pass messages on from here. Returns when it likes: at once, or when the client is gone."""
+
+
+def put(transport: asyncio.Transport, frame: bytes) -> bool:
+    """Write a frame; False if the client is gone. Cuts a client that has not read MAX_BUFFERED bytes."""
+    if transport.is_closing():
+        return False
+    if transport.get_write_buffer_size() + len(frame) > MAX_BUFFERED:
+        transport.abort()  # a close frame would wait behind what it doesn't read
+        return False
+    transport.write(frame)
+    return True
+
 
 class StockProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's own protocol; gives the application a sink in scope["state"]["sink"], notes when it heard."""
+    """uvicorn's own protocol, with a sink in scope["state"]["sink"], a price on bytes, and early bytes kept."""
 
     heard_at = 0.0
+    credit = CREDIT
+
+    def arrive(self, transport: asyncio.Transport, head: Head) -> None:
+        """Take over a connection whose head is a good handshake, with the bytes that came after it."""
+        self.place = head.place
+        self.early = head.rest
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self.client = head.client
+        lines = b"".join(b"%s: %s\r\n" % header for header in head.headers)  # ASGI wants the names in lower case
+        super().data_received(b"GET %s HTTP/1.1\r\n%s\r\n" % (head.target, lines))
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
-        super().data_received(data)
+        self.credit -= len(data)
+        if not self.handshake_complete:
+            self.early += data  # uvicorn would leave them in the parser
+        elif self.credit >= 0:
+            super().data_received(data)
+        if self.credit < 0:
+            StockSink(self).close(frames.TOO_MANY, frames.retry(frames.jittered(1000, 5000)))
+            if self.credit < -CREDIT:
+                self.transport.abort()
+
+    def handle_ping(self) -> None:
+        self.credit -= FRAME_COST
+        super().handle_ping()
+
+    def handle_cont(self, event: Frame) -> None:
+        self.credit -= FRAME_COST
+        super().handle_cont(event)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        early, self.early = self.early, b""
+        if early:
+            self.data_received(early)
 
     async def run_asgi(self) -> None:
         cast("dict[str, Any]", self.scope)["state"]["sink"] = StockSink(self)
         await super().run_asgi()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.place.leave()
+        super().connection_lost(exc)
 
 
 class StockSink:
@@ -73,20 +149,22 @@ class StockSink:
     def heard_at(self) -> float:
         return self._protocol.heard_at
 
+    @property
+    def credit(self) -> int:
+        return self._protocol.credit
+
+    @credit.setter
+    def credit(self, credit: int) -> None:
+        self._protocol.credit = credit
+
     def write(self, frame: bytes) -> bool:
-        protocol = self._protocol
-        transport = protocol.transport
-        if protocol.close_sent or transport.is_closing():
-            return False
-        if transport.get_write_buffer_size() + len(frame) > MAX_BUFFERED:
-            transport.abort()  # a close frame would wait behind what it doesn't read
+        if self._protocol.close_sent or not put(self._protocol.transport, frame):
             return False
         self._written += len(frame)
-        transport.write(frame)
         return True
 
-    def ping(self) -> None:
-        self.write(frames.PING)
+    def ping(self, frame: bytes) -> None:
+        self.write(frames.PING + frame)
 
     def close(self, code: int, reason: str) -> None:
         protocol = self._protocol
@@ -115,12 +193,22 @@ class StockSink:
     def drained(self) -> int:
         return self._written - self.buffered()
 
+    async def follow(self, follower: Follower, socket: Socket) -> None:
+        try:
+            while True:
+                message = dict(await self._protocol.receive())
+                if message["type"] == "websocket.disconnect":
+                    return
+                follower.heard(socket, message)
+        finally:
+            follower.gone(socket)
 
-def listening_socket(address: str) -> socket.socket:
+
+def listening_socket(address: str, *, reuse_port: bool = False) -> socket.socket:
     """A bound, listening socket whose clients spend little of the kernel's memory. Raises OSError."""
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=2048)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)  # accepted sockets inherit both
+    listening = socket.create_server((host, port), family=family, backlog=2048, reuse_port=reuse_port)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)
     return listening

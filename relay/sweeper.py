@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from relay import frames
+from relay.sockets import CREDIT, EARNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
 
 HOLD_SECONDS = 5.0
 TOKEN_WARNING = 60.0
+CHUNK = 64  # sockets looked at in one turn of the loop: events don't wait for a thousand pings
 
 
 class Sweeper:
     """Looks at each socket; never waits for one."""
 
-    def __init__(
-        self, settings: Settings, hub: Hub, metrics: Metrics, every_second: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: Settings, hub: Hub, metrics: Metrics, every_second: Callable[[], None]) -> None:
         self._settings = settings
         self._hub = hub
         self._metrics = metrics
@@ -37,13 +37,16 @@ class Sweeper:
         while True:
             await asyncio.sleep(1.0)
             self._every_second()
-            self.sweep(loop.time(), time.time())
+            sockets = self._hub.sockets()
+            for first in range(0, len(sockets), CHUNK):
+                self.sweep(sockets[first : first + CHUNK], loop.time(), time.time())
+                await asyncio.sleep(0)
 
-    def sweep(self, now: float, wall: float) -> None:
-        """One round. now: loop time; wall: seconds since 1970."""
+    def sweep(self, sockets: list[Socket], now: float, wall: float) -> None:
+        """Some sockets' round. now: loop time; wall: seconds since 1970."""
         ping = frames.own("ping", serverTime=frames.iso(wall))
-        for socket in self._hub.sockets():
-            socket.frames_in = 0
+        for socket in sockets:
+            socket.sink.credit = min(CREDIT, socket.sink.credit + EARNED)
             if socket.held is not None and not socket.has_hello and now - socket.joined_at > HOLD_SECONDS:
                 self._hub.close(socket, frames.TRY_LATER, frames.jittered(500, 3000))
             elif self._is_stuck(socket, now):
@@ -55,8 +58,7 @@ class Sweeper:
                     self._cut(socket)
                 else:
                     socket.pinged_at = now
-                    socket.sink.ping()
-                    socket.sink.write(ping)
+                    socket.sink.ping(ping)
             else:
                 self._check_token(socket, wall)
 

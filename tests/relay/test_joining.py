@@ -20,7 +20,8 @@ from relay.health import Metrics
 from relay.hub import Hub
 from relay.listener import Listener
 from relay.receipts import Receipts
-from relay.records import Answer, Block, Event, Page
+from relay.records import Answer, Block, Event, Page, Socket
+from relay.sockets import Follower
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
 
 if TYPE_CHECKING:
@@ -34,13 +35,17 @@ class FakeSink:
         self.frames: list[dict[str, Any]] = []
         self.closed: int | None = None
         self.heard_at = 0.0
+        self.credit = 0
 
     def write(self, frame: bytes) -> bool:
         if self.closed is None:
             self.frames.append(json.loads(frames.payload(frame)))
         return self.closed is None
 
-    def ping(self) -> None: ...
+    def ping(self, frame: bytes) -> None:
+        self.write(frame)
+
+    async def follow(self, follower: Follower, socket: Socket) -> None: ...
 
     def close(self, code: int, reason: str) -> None:
         self.closed = code

@@ -34,7 +34,7 @@ class Sweep:
             self.hub._asks.popleft().answer(given)
 
     def at(self, now: float, wall: float | None = None) -> None:
-        self.sweeper.sweep(now, wall if wall is not None else time.time())
+        self.sweeper.sweep(self.hub.sockets(), now, wall if wall is not None else time.time())
 
 
 @pytest.fixture

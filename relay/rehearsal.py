@@ -1,0 +1,84 @@
+"""Before it is ready the relay opens one socket to itself: handshake, frame, ping, message, close, as a client sees it.
+
+uvicorn's protocol classes are no documented extension point: what an update broke shows here, not at the clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from uvicorn.server import ServerState
+from websockets.asyncio.client import connect
+
+from relay import frames
+from relay.sockets import listening_socket
+
+if TYPE_CHECKING:
+    from starlette.websockets import WebSocket
+
+    from relay.records import Socket
+    from relay.sockets import Sink
+
+SECONDS = 3.0
+TEXT = '{"type":"rehearsal"}'
+
+
+class Echo:
+    """Follows the one socket: sends its message back, then closes."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.is_gone = False
+
+    def heard(self, _socket: Socket, message: dict[str, Any]) -> None:
+        """Send it back."""
+        self._sink.write(frames.text_frame(message["text"]))
+        self._sink.close(frames.DRAINED, frames.retry(1))
+
+    def gone(self, _socket: Socket) -> None:
+        """Note it."""
+        self.is_gone = True
+
+
+async def rehearse(http: Any, ws: Any) -> None:
+    """Play all of it with two protocol classes for uvicorn. Raises whatever goes wrong."""
+    echoes: list[Echo] = []
+
+    async def application(websocket: WebSocket) -> None:
+        await websocket.accept(subprotocol=frames.SUBPROTOCOL)
+        sink: Sink = websocket.scope["state"]["sink"]
+        echoes.append(Echo(sink))
+        sink.write(frames.text_frame(TEXT))
+        await sink.follow(echoes[0], None)  # type: ignore[arg-type] # nobody looks at it
+
+    routes = [WebSocketRoute("/ws", application)]
+    config = uvicorn.Config(
+        Starlette(routes=routes), http=http, ws=ws, lifespan="off", ws_per_message_deflate=False, log_config=None
+    )
+    config.load()
+    state = ServerState()
+    listening = listening_socket("127.0.0.1:0")
+    server = await asyncio.get_running_loop().create_server(
+        lambda: config.http_protocol_class(config=config, server_state=state, app_state={}),  # type: ignore[call-arg]
+        sock=listening,
+    )
+    async with server, asyncio.timeout(SECONDS):
+        await talk(f"ws://127.0.0.1:{listening.getsockname()[1]}/ws")
+        while state.connections or not echoes[0].is_gone:  # noqa: ASYNC110 - nothing here can set an event
+            await asyncio.sleep(0.005)
+
+
+async def talk(url: str) -> None:
+    """The client's part."""
+    async with connect(url, subprotocols=[frames.SUBPROTOCOL], compression=None) as client:  # type: ignore[list-item]
+        assert client.subprotocol == frames.SUBPROTOCOL, "subprotocol"
+        assert await client.recv() == TEXT, "first frame"
+        await (await client.ping())
+        await client.send(TEXT)
+        assert await client.recv() == TEXT, "echo"
+        await client.wait_closed()
+        assert client.close_code == frames.DRAINED, "close code"

@@ -1,0 +1,90 @@
+"""uvicorn with a way to end that loses nobody: what waits to be accepted is served, then drained, then all is closed.
+
+uvicorn itself would close every connection at once, and the kernel resets what is queued at a closed listening
+socket. Of two servers in a process one handles the signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import select
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from relay.arrivals import Arrival
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import FrameType
+
+QUEUE_SECONDS = 1.0  # for accepting what is queued, and for its handshakes
+BACKLOG = 2048  # of the kernel; uvicorn's own is how many are accepted in one turn of the loop
+
+log = logging.getLogger("relay.server")
+
+
+class Server(uvicorn.Server):
+    """The public server if it has a drain, the admin one if not."""
+
+    def __init__(
+        self, config: uvicorn.Config, drain: Callable[[Callable[[], bool]], Awaitable[None]] | None = None
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals() if self._drain else contextlib.nullcontext():
+            yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit  # the second signal ends it at once
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or []:
+            listening.listen(BACKLOG)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._drain is not None:
+            await self._accept_queued(sockets or [])
+            for server in self.servers:
+                server.close()
+            await self._wait(lambda: not any(isinstance(one, Arrival) for one in self.server_state.connections))
+            await self._drain(lambda: self.force_exit)
+            await self._wait(lambda: not self.server_state.connections)
+        await super().shutdown(sockets)
+
+    async def _accept_queued(self, sockets: list[socket.socket]) -> None:
+        poller = select.poll()
+        for listening in sockets:
+            poller.register(listening, select.POLLIN)
+        await self._wait(lambda: not poller.poll(0))
+
+    async def _wait(self, is_so: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + QUEUE_SECONDS
+        # A signal handler may not set an asyncio.Event: look again and again.
+        while not is_so() and loop.time() < deadline and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+class OutOfDescriptors:
+    """asyncio's exception handler. Without descriptors it tries again by itself; this says so once a second."""
+
+    def __init__(self) -> None:
+        self._said_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._said_at >= 1.0:
+            self._said_at = loop.time()
+            log.error("out of file descriptors, nobody is let in", extra={"error": str(error)})
