@@ -1,4 +1,4 @@
-"""What announcing does, and what health says, when the scheduler or its surroundings break. Real pg_cron."""
+"""P10, P2: what announcing does, and what health says, when the scheduler or its surroundings break. Real pg_cron."""
 
 from __future__ import annotations
 

@@ -1,0 +1,97 @@
+"""README keeps its word: links work, generated blocks are current, its commands and programs run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Instance
+
+REPO = Path(__file__).resolve().parents[2]
+DOCUMENTS = [REPO / "README.md", REPO / "sql" / "README.md", REPO / "docs" / "protocol.md"]
+USER = "0c0c0c0c-0000-4000-8000-00000000000c"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (REPO / "README.md").read_text(), re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def up(make_instance: Callable[..., Instance]) -> Instance:
+    return make_instance("up", "--detach")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPO)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_generated_blocks_are_current() -> None:
+    result = subprocess.run([sys.executable, "docs/render.py", "--check"], cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+def test_each_promise_is_named_by_a_test() -> None:
+    tests = "\n".join(
+        path.read_text() for path in (REPO / "tests").rglob("*") if path.suffix in {".py", ".sql", ".spec"}
+    )
+    promises = re.findall(r"^\| (P\d+) ", (REPO / "README.md").read_text(), re.M)
+    assert len(promises) == 10
+    assert [promise for promise in promises if not re.search(rf"\b{promise}\b", tests)] == []
+
+
+def test_commands_exist() -> None:
+    usage = subprocess.run([REPO / "dev", "help"], capture_output=True, text=True, check=True).stdout
+    for command in re.findall(r"\./dev (\w+)", (REPO / "README.md").read_text()):
+        assert f"./dev {command}" in usage
+    relay = subprocess.run([sys.executable, "-m", "relay", "--help"], cwd=REPO, capture_output=True, text=True).stdout
+    for command in re.findall(r"python -m relay (\w+)", (REPO / "README.md").read_text()):
+        assert command in relay
+
+
+def test_what_a_dba_types_works_without_superuser(up: Instance) -> None:
+    with up.connect() as db:
+        db.execute("drop role if exists readme_dba")
+        db.execute("create role readme_dba login in role after_hours_dba")
+    for block in blocks("sql"):
+        result = up.dev(
+            "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "set role readme_dba", *statements(block), check=False
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("row") >= len(re.findall(r"^select", block, re.M))
+
+
+def statements(block: str) -> list[str]:
+    return [word for line in block.splitlines() for word in ("-c", line)]
+
+
+async def test_what_a_client_developer_writes_works(up: Instance, tmp_path: Path) -> None:
+    (program,) = blocks("python")
+    script = tmp_path / "client.py"
+    script.write_text(program)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), cwd=REPO, stdout=asyncio.subprocess.PIPE,
+        env={
+            **os.environ, "PYTHONPATH": str(REPO), "TOKEN": up.dev("token", USER).stdout.strip(),
+            "RELAY_URL": f"ws://127.0.0.1:{up.ports['RELAY_PORT']}/ws",
+        },
+    )  # fmt: skip
+    await asyncio.sleep(2)
+    with up.connect("after_hours_app") as app:
+        app.execute(
+            "insert into public.after_hours_sessions (user_id, expires_at) values (%s, now() + interval '2 seconds')",
+            (USER,),
+        )
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert out.decode().splitlines() == ["minutes left: 1", "over: timeout"]
