@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HEAD_SECONDS = 5.0  # from connection to a whole head
 PLAIN_SECONDS = 30.0  # that a connection for plain HTTP may live: nobody slow keeps it for ever
-MAX_HEAD, MAX_TARGET, MAX_HEADERS = 16 * 1024, 8 * 1024, 100
+MAX_HEAD, MAX_LINE, MAX_HEADERS = 16 * 1024, 8000, 100  # within what the parsers behind us take
 LINGER_SECONDS, LINGER = 2.0, 256 * 1024  # after a refusal: closing on unread bytes would destroy it
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
@@ -68,9 +68,10 @@ class Head:
         except httptools.HttpParserError:
             raise Unfit(HTTPStatus.BAD_REQUEST, "bad_request") from None
         self.method, self.version = parser.get_method(), parser.get_http_version()
-        if len(self.headers) > MAX_HEADERS:
+        longest = max((len(name) + len(value) for name, value in self.headers), default=0)
+        if len(self.headers) > MAX_HEADERS or longest > MAX_LINE:
             raise Unfit(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers")
-        if len(self.target) > MAX_TARGET:
+        if len(self.target) > MAX_LINE:
             raise Unfit(HTTPStatus.REQUEST_URI_TOO_LONG, "target")
 
     def on_url(self, url: bytes) -> None:

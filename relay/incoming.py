@@ -10,8 +10,6 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from websockets.frames import Frame
 
 MAX_MESSAGE = 4096  # bytes
@@ -32,12 +30,13 @@ class Incoming:
         self._message = bytearray()
         self.frames = 0  # in the bytes fed last
 
-    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+    def feed(self, data: bytes) -> list[dict[str, Any]]:
         """Parse some bytes into ASGI messages. What is to be answered is in reply()."""
         self._fed += len(data)
         self._parser.receive_data(data)
         events: list[Frame] = self._parser.events_received()  # type: ignore[assignment] # no handshake here
         self.frames = len(events)
+        messages: list[dict[str, Any]] = []
         for frame in events:
             self._parsed += least_size(frame)
             if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
@@ -48,8 +47,9 @@ class Incoming:
                 if frame.fin:
                     message = self._finished()
                     if message is None:
-                        return
-                    yield message
+                        break
+                    messages.append(message)
+        return messages
 
     def _finished(self) -> dict[str, Any] | None:
         kind, self._kind = self._kind, None
@@ -70,11 +70,6 @@ class Incoming:
     def is_over(self) -> bool:
         """The client has closed, or made a mistake."""
         return self._parser.state is not OPEN
-
-    @property
-    def is_clean(self) -> bool:
-        """The client has sent a good close frame."""
-        return self._parser.close_rcvd is not None and self._parser.parser_exc is None
 
     @property
     def is_between(self) -> bool:

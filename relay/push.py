@@ -4,9 +4,9 @@ Starlette routes, authenticates and accepts; then its coroutine returns and this
 in is parsed by websockets' sans-I/O parser, made when bytes arrive and dropped between messages: a client that
 only listens has none. Refuses to wait for a client, and to send anything but the frames it is given.
 
-OPENING --accept--> OPEN --close()--> CLOSING --its close frame, or CLOSE_SECONDS--> gone
-   |                  +--its close frame, or a fault of its--> OVER --its end, or CLOSE_SECONDS--> gone
-   +--refused-------------------------------------------------> OVER
+OPENING --accept--> OPEN --close()--> CLOSING --its close frame--> OVER --it closes, or CLOSE_SECONDS--> gone
+   |                  +--its close frame, or a fault of its-----> OVER
+   +--refused---------------------------------------------------> OVER
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger("relay.push")
 
 SLICE = 4096  # bytes parsed before their price is looked at again
 MAX_EARLY = 8192  # bytes kept that came before the handshake's answer
-LINGER = 64 * 1024  # bytes still read, unseen, after the last word: closing on unread ones would destroy it
+LINGER = 64 * 1024  # bytes still read, unseen, after the last word: the kernel's reset would destroy it
 
 
 class State(enum.IntEnum):
@@ -96,7 +96,8 @@ class Push(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; the connection is cut if it doesn't end in time."""
         if self._state == State.OPEN:
-            self._end(State.CLOSING, frames.close_frame(code, reason))
+            self._state = State.CLOSING
+            self._begin_end(frames.close_frame(code, reason))
             self._let_go(code, reason)
 
     def abort(self) -> None:
@@ -169,8 +170,7 @@ class Push(asyncio.Protocol):
     def refuse(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
         """Answer the handshake with something else."""
         if self._state == State.OPENING:
-            self._end(State.OVER, refusal(status, body, headers))
-            self._let_go(CloseCode.ABNORMAL_CLOSURE, "")
+            self._finish(refusal(status, body, headers))
 
     def returned(self) -> None:
         """The application's coroutine has returned: a follower, or nothing, keeps the socket alive."""
@@ -184,22 +184,18 @@ class Push(asyncio.Protocol):
     def _parse(self, data: bytes) -> bool:
         """Act on some bytes; False if none may follow."""
         incoming = self._incoming = self._incoming or Incoming()
-        for message in incoming.feed(data):
-            if self._state == State.OPEN:
-                self._pass_on(message)
+        messages = incoming.feed(data)
         self.credit -= FRAME_COST * incoming.frames
         reply = incoming.reply()
-        if incoming.is_over:
-            if self._state == State.OPEN:
-                self._end(State.OVER, reply)
-                self._let_go(CloseCode.NO_STATUS_RCVD, "")
-            if incoming.is_clean or self._state == State.CLOSING:
-                self._transport.close()
-            self._incoming = None
-        elif incoming.is_between:
-            self._incoming = None
-        if reply and self._state == State.OPEN:
+        if reply and not incoming.is_over:
             self.write(reply)
+        for message in messages:
+            if self._state == State.OPEN:
+                self._pass_on(message)
+        if incoming.is_over:
+            self._finish(reply)
+        if incoming.is_over or incoming.is_between:
+            self._incoming = None
         return not incoming.is_over
 
     def _pass_on(self, message: dict[str, Any]) -> None:
@@ -212,21 +208,24 @@ class Push(asyncio.Protocol):
         if self.credit >= 0:
             return False
         if self._state == State.OPEN:
-            self._end(State.OVER, frames.close_frame(frames.TOO_MANY, frames.retry(frames.jittered(1000, 5000))))
-            self._let_go(frames.TOO_MANY, "")
+            self._finish(frames.close_frame(frames.TOO_MANY, frames.retry(frames.jittered(1000, 5000))))
         else:
             self.abort()
         return True
 
-    def _end(self, state: State, last: bytes) -> None:
-        """Write the last bytes; then the client may close first, within CLOSE_SECONDS."""
-        self._state = state
+    def _begin_end(self, last: bytes) -> None:
         self._transport.write(last)
-        if state == State.OVER:
-            self.credit = LINGER
-            with contextlib.suppress(OSError):  # the client may be gone already
-                self._transport.write_eof()
         self._ending = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def _finish(self, last: bytes) -> None:
+        """Nothing more is said or listened to: the client closes, or is cut."""
+        if self._state in (State.OPENING, State.OPEN):
+            self._begin_end(last)
+        self._state = State.OVER
+        self.credit = LINGER
+        with contextlib.suppress(OSError):  # the client may be gone already
+            self._transport.write_eof()
+        self._let_go(CloseCode.NO_STATUS_RCVD, "")
 
     def _let_go(self, code: int, reason: str) -> None:
         if self._session is not None:

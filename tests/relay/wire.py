@@ -1,0 +1,208 @@
+"""A socket layer without database or tokens, and a client that writes raw bytes: for tests of the wire itself."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import struct
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.server import ServerState
+
+from relay import frames
+from relay.arrivals import Arrival
+from relay.crowd import Crowd
+from relay.health import Metrics
+from relay.push import Push
+from relay.routes import Routes
+from relay.settings import Settings
+from relay.sockets import StockProtocol, listening_socket
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.websockets import WebSocket
+
+    from relay.records import Socket
+    from relay.sockets import Sink
+
+KINDS = {"push": Push, "stock": StockProtocol}
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+MASK = b"\x11\x22\x33\x44"
+TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
+
+
+@dataclass
+class Layer:
+    """A running socket layer whose application echoes texts; what it knows of its clients."""
+
+    kind: str
+    port: int
+    state: ServerState
+    crowd: Crowd
+    metrics: Metrics
+    sinks: list[Sink] = field(default_factory=list)
+    gone: int = 0
+
+    def heard(self, socket: Socket, message: dict[str, Any]) -> None:
+        """Echo; a binary message is answered with its length."""
+        text = message.get("text")
+        sink: Sink = socket  # type: ignore[assignment] # here the sink itself stands for the client
+        sink.write(frames.text_frame(f"binary {len(message['bytes'])}" if text is None else text))
+
+    def _gone(self, _socket: Socket) -> None:
+        self.gone += 1
+
+
+@asynccontextmanager
+async def layer(kind: str, **settings: Any) -> AsyncIterator[Layer]:
+    """Serve with one kind of sockets. Fails if anything is left when all clients are gone."""
+    values = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **settings)  # type: ignore[arg-type]
+    crowd, metrics, state = Crowd(values), Metrics(), ServerState()
+    routes = Routes(values, None, None, None, metrics)  # type: ignore[arg-type] # only what refuses is used of it
+    one = Layer(kind, 0, state, crowd, metrics)
+
+    class Follow:
+        heard = staticmethod(one.heard)
+        gone = staticmethod(one._gone)
+
+    async def application(websocket: WebSocket) -> None:
+        offered = websocket.scope["subprotocols"]
+        await websocket.accept(subprotocol=frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else None)
+        sink: Sink = websocket.scope["state"]["sink"]
+        one.sinks.append(sink)
+        await sink.follow(Follow(), sink)  # type: ignore[arg-type]
+
+    app = Starlette(routes=routes.all())
+    app.router.routes[0].endpoint = application  # type: ignore[attr-defined]
+    app.router.routes[0].app = as_asgi(application)  # type: ignore[attr-defined]
+    config = uvicorn.Config(
+        app, http=functools.partial(Arrival, crowd, metrics), ws=KINDS[kind], ws_max_size=4096, lifespan="off",
+        ws_ping_interval=None, ws_per_message_deflate=False, log_config=None, access_log=False,
+    )  # type: ignore[arg-type] # fmt: skip
+    config.load()
+    listening = listening_socket("127.0.0.1:0")
+    one.port = listening.getsockname()[1]
+    server = await asyncio.get_running_loop().create_server(
+        lambda: config.http_protocol_class(config=config, server_state=state, app_state={}),  # type: ignore[call-arg]
+        sock=listening,
+    )
+    async with server:
+        yield one
+        async with asyncio.timeout(5):
+            while state.connections or state.tasks:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+
+def as_asgi(application: Any) -> Any:
+    """A WebSocket endpoint as an ASGI application."""
+    from starlette.websockets import WebSocket
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        await application(WebSocket(scope, receive, send))
+
+    return call
+
+
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = MASK, form: int = 0
+) -> bytes:
+    """One frame as a client sends it; form: 0 the right length form, else 7, 16 or 64 bits."""
+    size = len(payload)
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
+    bit = 0x80 if mask is not None else 0
+    form = form or (7 if size < 126 else 16 if size < 65536 else 64)
+    head = {
+        7: struct.pack("!BB", first, bit | size & 127),
+        16: struct.pack("!BBH", first, bit | 126, size & 65535),
+    }.get(form, struct.pack("!BBQ", first, bit | 127, size))
+    if mask is None:
+        return head + payload
+    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+def close(code: int | None = None, reason: bytes = b"") -> bytes:
+    """A client's close frame."""
+    return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
+
+
+def handshake(path: str = "/ws", without: str = "", **headers: str | list[str]) -> bytes:
+    """A good handshake with some headers replaced (underscores become dashes), doubled (lists) or left out."""
+    given: dict[str, Any] = {
+        "host": "127.0.0.1", "upgrade": "websocket", "connection": "Upgrade",
+        "sec-websocket-version": "13", "sec-websocket-key": KEY.decode(),
+    }  # fmt: skip
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [
+        f"{name}: {value}"
+        for name, values in given.items()
+        if name != without
+        for value in (values if isinstance(values, list) else [values])
+    ]
+    return "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode("latin-1")
+
+
+@dataclass
+class Raw:
+    """A connection of raw bytes."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def answer(self) -> tuple[int, dict[str, str]]:
+        """Status and headers of the answer to what was sent."""
+        async with asyncio.timeout(8):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        pairs = (line.split(": ", 1) for line in head[1:] if line)
+        return int(head[0].split(" ")[1]), {name.lower(): value for name, value in pairs}
+
+    async def json(self, headers: dict[str, str]) -> Any:
+        """The answer's body."""
+        return json.loads(await self.reader.readexactly(int(headers["content-length"])))
+
+    async def send(self, data: bytes, piece: int | None = None) -> None:
+        """Write; in pieces of so many bytes, each a segment of its own."""
+        with suppress(ConnectionError):  # the server may have had enough
+            for start in range(0, len(data), piece or max(1, len(data))):
+                self.writer.write(data[start : start + (piece or len(data))])
+                await self.writer.drain()
+                if piece is not None:
+                    await asyncio.sleep(0)
+
+    async def frames(self, count: int | None = None) -> list[tuple[int, bytes]]:
+        """The server's next frames, or all until the end: each unmasked, whole, in the shortest form."""
+        found: list[tuple[int, bytes]] = []
+        async with asyncio.timeout(8):
+            while count is None or len(found) < count:
+                try:
+                    first, size = await self.reader.readexactly(2)
+                except (asyncio.IncompleteReadError, ConnectionResetError):
+                    break
+                assert first & 0x70 == 0
+                assert first & 0x80
+                assert size < 127, "masked, or longer than anything a test asks for"
+                if size == 126:
+                    size = struct.unpack("!H", await self.reader.readexactly(2))[0]
+                    assert size > 125
+                found.append((first & 15, await self.reader.readexactly(size)))
+        return found
+
+
+@asynccontextmanager
+async def raw(port: int, opening: bytes | None = None) -> AsyncIterator[Raw]:
+    """A connection; with `opening` (a handshake and what follows at once) an accepted one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    one = Raw(reader, writer)
+    try:
+        if opening is not None:
+            await one.send(opening)
+            status, _headers = await one.answer()
+            assert status == 101, status
+        yield one
+    finally:
+        writer.close()
