@@ -6,6 +6,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_length interval := coalesce(p_length, after_hours.session_length());
+    v_now timestamptz := clock_timestamp();
     v_session public.after_hours_sessions;
 begin
     -- Purpose: start a session of the given length (default: settings.session_length) for a user, now.
@@ -18,7 +19,7 @@ begin
             hint = 'Pass a length above zero and up to a day, e.g. after_hours.start_session(user_id, ''45 minutes'').';
     end if;
     insert into public.after_hours_sessions (id, user_id, started_at, expires_at)
-    values (gen_random_uuid(), p_user_id, clock_timestamp(), clock_timestamp() + v_length)
+    values (gen_random_uuid(), p_user_id, v_now, v_now + v_length)
     returning * into v_session;
     return v_session;
 end
