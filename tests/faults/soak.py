@@ -205,7 +205,7 @@ class Soak:
 
     async def kill_postmaster(self) -> None:
         await self.stage.primary.kill()
-        await self.stage.primary.control("start")
+        await self.stage.primary.start_again()
 
     async def black_hole(self) -> None:
         proxy = self.stage.proxies[self.stage.primary.port]

@@ -107,6 +107,14 @@ class Node:
         """pg_ctl start, restart, promote; waits."""
         await self.run(BIN / "pg_ctl", "-D", self.data, "-w", "-t", "60", "-l", f"{self.data}.log", action, *more)
 
+    async def start_again(self) -> None:
+        """After a kill: the shared memory is free once the last backend has noticed."""
+        for _ in range(50):
+            with suppress(RuntimeError):
+                return await self.control("start")
+            await asyncio.sleep(0.2)
+        raise RuntimeError(f"{self.data} does not start again")
+
     def postmaster(self) -> int:
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
