@@ -53,7 +53,8 @@ class Sweeper:
                 self._metrics.slow.inc()
                 self._cut(socket)
             elif now - socket.pinged_at >= self._settings.ping_seconds:
-                if socket.sink.heard_at < socket.pinged_at:
+                # before the first ping, pinged_at is the instant of joining: silence since then says nothing
+                if socket.sink.heard_at < socket.pinged_at and socket.pinged_at > socket.joined_at:
                     self._metrics.silent.inc()
                     self._cut(socket)
                 else:

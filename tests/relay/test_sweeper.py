@@ -58,6 +58,15 @@ async def test_pings_every_twenty_seconds_and_cuts_who_is_silent(sweep: Sweep) -
     assert sweep.metrics.silent._value.get() == 1
 
 
+async def test_a_client_that_was_never_pinged_is_not_silent(sweep: Sweep) -> None:
+    sweep.sink.heard_at = -0.1  # its token came just before it joined; it has had nothing to say since
+    sweep.at(20.2)
+    assert sweep.sink.closed is None
+    assert sweep.sink.kinds[-1] == "ping"
+    sweep.at(40.4)
+    assert sweep.sink.closed == 1006
+
+
 async def test_a_join_that_hangs_is_told_to_try_later() -> None:
     sweep = Sweep(uuid4(), joined=False)
     sweep.at(4.9)
