@@ -152,7 +152,7 @@ def table(key: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> s
         for row in rows
     )  # fmt: skip
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{key}">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{key}, a table">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -202,6 +202,15 @@ test("what the own server answered is counted down at once, network or not", asy
   assert.deepEqual(told.map(({ expiresAt }) => expiresAt), [iso(7 * MINUTE)]);
 });
 
+test("an old end that is replayed does not end a session that has been taken up again", async () => {
+  (await live()).close();
+  const hours = await live({}, { start: "replayed", sessions: [session(9 * MINUTE)] });
+  FakeSocket.last.say({ ...expired(-MINUTE), emittedAt: iso(-MINUTE) });
+  await clock.advance(0);
+  assert.deepEqual(kinds(), ["expired"], "it is told all the same");
+  assert.deepEqual(hours.sessions.map(({ expiresAt, state }) => [expiresAt, state]), [[iso(9 * MINUTE), "active"]]);
+});
+
 test("a page opened in the last two minutes warns at once; an end of long ago is no news", async () => {
   await live({}, { sessions: [session(90 * SECOND, "warned"), { ...session(-HOUR, "ended"), sessionId: "old" }] });
   await clock.advance(2 * SECOND);

@@ -1,0 +1,123 @@
+// A small world for the client: one user's sessions, what is announced of them, a relay that remembers, a network that fails.
+import { EXPIRED, EXPIRING } from "../../demo/after-hours.js";
+
+const EPOCH = Date.parse("2026-11-24T20:00:00.000Z");
+const LEAD = 120_000;
+export const iso = (time) => new Date(EPOCH + time).toISOString();
+
+export class World {
+  sessions = new Map(); // id -> { deadline, warnedFor, expiredFor, startedAt, isOver }
+  log = [];
+  lines = new Set();
+  isReachable = true;
+  isAnnouncing = true;
+
+  constructor(clock) { this.clock = clock; }
+
+  start(length) {
+    const id = `s${this.sessions.size}`;
+    this.sessions.set(id, { id, startedAt: this.clock.time, deadline: this.clock.time + length });
+    return this.known(id);
+  }
+
+  extend(id, by) {
+    this.sessions.get(id).deadline += by;
+    return this.known(id);
+  }
+
+  end(id) { Object.assign(this.sessions.get(id), { deadline: this.clock.time, isOver: true }); }
+
+  known(id) { return { sessionId: id, expiresAt: iso(this.sessions.get(id).deadline) }; }
+
+  get running() { return [...this.sessions.values()].filter(({ deadline }) => deadline > this.clock.time + 10); }
+
+  // What the database's loop does: due, and not yet announced for this deadline.
+  announce() {
+    if (!this.isAnnouncing) return;
+    const now = this.clock.time;
+    for (const session of this.sessions.values()) {
+      const { id, deadline, startedAt, warnedFor, expiredFor, isOver } = session;
+      if (deadline <= now && expiredFor !== deadline) {
+        session.expiredFor = deadline;
+        this.#write(EXPIRED, id, deadline, { reason: isOver ? "ended" : "timeout" });
+      } else if (deadline > now && !isOver && Math.max(deadline - LEAD, startedAt) <= now && warnedFor !== deadline) {
+        session.warnedFor = deadline;
+        this.#write(EXPIRING, id, deadline, { minutesRemaining: Math.ceil((deadline - now) / 60_000) });
+      }
+    }
+  }
+
+  #write(type, sessionId, deadline, about) {
+    const event = {
+      type, id: `${type} ${sessionId} ${deadline}`, cursor: `aaaaaaaa-${this.log.length + 1}`, sessionId,
+      expiresAt: iso(deadline), ...about, emittedAt: iso(this.clock.time),
+    };
+    this.log.push({ event, deadline });
+    for (const line of this.lines) line.receive(event);
+  }
+
+  snapshot(type, after) {
+    const sessions = [...this.sessions.values()].map(({ id, deadline, startedAt, warnedFor, isOver }) => ({
+      sessionId: id, expiresAt: iso(deadline), ...(!isOver && { warnsAt: iso(Math.max(deadline - LEAD, startedAt)) }),
+      state: deadline <= this.clock.time ? "ended" : warnedFor === deadline ? "warned" : "active",
+    }));
+    return {
+      type, start: after ? "replayed" : "fresh", cursor: after ?? `aaaaaaaa-${this.log.length}`, sessions,
+      serverTime: iso(this.clock.time), node: "n", tokenExpiresAt: iso(9e9),
+    };
+  }
+
+  // Everything after a cursor, but no warning that is out of date.
+  missed(after) {
+    return this.log.slice(Number(after.split("-")[1])).map(({ event }) => event).filter(({ type, sessionId, expiresAt }) => {
+      const { deadline } = this.sessions.get(sessionId);
+      return type === EXPIRED || (deadline > this.clock.time && iso(deadline) === expiresAt);
+    });
+  }
+
+  ping() { for (const line of this.lines) line.receive({ type: "ping", serverTime: iso(this.clock.time) }); }
+
+  // The WebSocket class of this world; frames take some milliseconds, in order.
+  socketClass() {
+    const world = this;
+    return class {
+      readyState = 0;
+      constructor() {
+        setTimeout(() => {
+          if (this.readyState) return;
+          if (!world.isReachable) return this.#gone(1006);
+          this.readyState = 1;
+          this.onopen?.();
+        }, 5);
+      }
+
+      send(text) {
+        const message = JSON.parse(text);
+        setTimeout(() => {
+          if (this.readyState !== 1 || this.isHole || !world.isReachable) return;
+          if (message.type === "auth") {
+            world.lines.add(this);
+            this.receive(world.snapshot("hello", message.after));
+            if (message.after) for (const event of world.missed(message.after)) this.receive(event);
+          } else if (message.type === "sync") this.receive(world.snapshot("snapshot", `aaaaaaaa-${world.log.length}`));
+        }, 5);
+      }
+
+      receive(frame) {
+        if (this.isHole || !world.isReachable) return;
+        const data = JSON.stringify(frame);
+        setTimeout(() => this.onmessage?.({ data }), 10);
+      }
+
+      close() { this.readyState = 3; world.lines.delete(this); }
+
+      cut(code) { setTimeout(() => this.#gone(code), 1); }
+
+      #gone(code) {
+        world.lines.delete(this);
+        this.readyState = 3;
+        this.onclose?.({ code, reason: "" });
+      }
+    };
+  }
+}
