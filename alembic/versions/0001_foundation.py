@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "ff889a4b7a045f4f9165fb9bc72ba6ddfada767d55917cad65a77b4ab80d558a"
+SHA256 = "3957a6019495e60a004cae7f9ea1a815756df9a45cc00aeb432b6a5bf8b7847f"
 
 
 def upgrade() -> None:

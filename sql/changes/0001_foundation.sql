@@ -338,7 +338,7 @@ create table after_hours.set_aside (
 -- Moderation ---------------------------------------------------------------------------------------------------
 create table after_hours.holds (
     id bigint generated always as identity primary key,
-    match_id uuid references public.after_hours_matches (id),
+    match_id uuid references public.after_hours_matches (id) on delete restrict,
     user_id uuid,
     kind text not null check (kind in ('report', 'legal', 'appeal', 'manual')),
     reason text not null check (reason <> ''),

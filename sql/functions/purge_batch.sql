@@ -8,7 +8,6 @@ security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
 set lock_timeout = '50ms'
-set plan_cache_mode = 'force_custom_plan'
 set enable_seqscan = off
 set jit = off
 as $$
@@ -107,20 +106,17 @@ begin
                 for update skip locked
             ) as c;
         else
-            select
-                coalesce(array_agg(c.id), '{}'), count(*),
-                (array_agg(c.expires_at order by c.expires_at desc, c.id desc))[1],
-                (array_agg(c.id order by c.expires_at desc, c.id desc))[1]
+            -- planned anew each time, by its values: a generic plan may lose the keyset. (plan_cache_mode would do the
+            -- same to the checks of the foreign keys, once per match: it doubled their cost.)
+            execute
+                'select coalesce(array_agg(c.id), ''{}''), count(*), '
+                '(array_agg(c.expires_at order by c.expires_at desc, c.id desc))[1], '
+                '(array_agg(c.id order by c.expires_at desc, c.id desc))[1] '
+                'from (select m.id, m.expires_at from public.after_hours_matches as m '
+                'where m.converted_to_match_id is null and m.expires_at < $1 and ($3 is null or (m.expires_at, m.id) > ($2, $3)) '
+                'order by m.expires_at, m.id limit $4 for update skip locked) as c'
             into v_picked, v_seen, v_run.cursor_expires_at, v_run.cursor_match_id
-            from (
-                select m.id, m.expires_at
-                from public.after_hours_matches as m
-                where m.converted_to_match_id is null and m.expires_at < v_cutoff
-                    and (v_run.cursor_match_id is null or (m.expires_at, m.id) > (v_run.cursor_expires_at, v_run.cursor_match_id))
-                order by m.expires_at, m.id
-                limit v_limit
-                for update skip locked
-            ) as c;
+            using v_cutoff, v_run.cursor_expires_at, v_run.cursor_match_id, v_limit;
             if v_seen = 0 then
                 -- the end: give those that raised in earlier runs another chance, a few at a time
                 v_is_retry := true;

@@ -66,15 +66,15 @@ MUTANTS = {
         "user_hold",
     ),
     "candidates are not locked": (
-        "purge_batch", "limit v_limit\n                for update skip locked", "limit v_limit", "save_plain",
+        "purge_batch", "limit $4 for update skip locked", "limit $4", "save_plain",
     ),
     "candidates are locked too weakly": (
-        "purge_batch", "limit v_limit\n                for update skip locked",
-        "limit v_limit\n                for no key update skip locked", "report",
+        "purge_batch", "limit $4 for update skip locked",
+        "limit $4 for no key update skip locked", "report",
     ),
     "locked candidates are waited for": (
-        "purge_batch", "limit v_limit\n                for update skip locked",
-        "limit v_limit\n                for update", "save",
+        "purge_batch", "limit $4 for update skip locked",
+        "limit $4 for update", "save",
     ),
 }  # fmt: skip
 
