@@ -176,6 +176,50 @@ def cost(instance: Instance, millions: float) -> list[list[str]]:
     return rows
 
 
+TOUCH = """
+    alter table public.after_hours_sessions add column if not exists updated_at timestamptz;
+    create or replace function public.bench_touch() returns trigger language plpgsql as
+    $$ begin new.updated_at := clock_timestamp(); return new; end $$;
+    create trigger bench_touch before update on public.after_hours_sessions
+    for each row execute function public.bench_touch()
+"""
+
+
+def marks(instance: Instance, sessions: int) -> list[list[str]]:
+    """What a day's warnings and ends leave behind in the sessions table, without and with an updated_at trigger."""
+    rows = []
+    measure = (
+        "select pg_current_wal_lsn() - '0/0'::pg_lsn as wal, pg_relation_size('public.after_hours_sessions') as heap, "
+        "pg_indexes_size('public.after_hours_sessions') as indexes, clock_timestamp() as at"
+    )
+    with instance.connect() as db:
+        for name, prepare in (("marks alone", "select 1"), ("with an updated_at trigger of the application", TOUCH)):
+            db.execute("truncate public.after_hours_sessions, after_hours.events")
+            db.execute(prepare)
+            db.execute(
+                "insert into public.after_hours_sessions (user_id, started_at, expires_at) "
+                "select gen_random_uuid(), now() - interval '1 hour', clock_timestamp() + interval '1 minute' "
+                "from generate_series(1, %s)",
+                (sessions,),
+            )
+            db.execute("vacuum analyze public.after_hours_sessions")
+            before = db.execute(measure).fetchone()
+            while db.execute("select has_more from after_hours.announce_due(5000)").fetchone().has_more:  # type: ignore[union-attr]
+                pass
+            took = db.execute(measure).fetchone()
+            rows.append(
+                [
+                    name,
+                    f"{(took.at - before.at).total_seconds() / sessions * 1e6:,.0f} µs",  # type: ignore[union-attr]
+                    f"{(took.wal - before.wal) / sessions:,.0f} B",  # type: ignore[union-attr]
+                    f"{(took.heap - before.heap) / sessions:,.0f} B",  # type: ignore[union-attr]
+                    f"{(took.indexes - before.indexes) / sessions:,.0f} B",  # type: ignore[union-attr]
+                ]
+            )
+        db.execute("drop trigger bench_touch on public.after_hours_sessions; drop function public.bench_touch()")
+    return rows
+
+
 def bullmq(scratch: Path, spread: float, count: int) -> list[list[str]]:
     """The usual delayed-job queue: BullMQ on Redis, default and tuned; lateness where the job runs."""
     if shutil.which("redis-server") is None:
@@ -263,6 +307,13 @@ def measure(scale: float, millions: float) -> None:
                 "caption": f"One announce_due() among {millions:g} million sessions",
                 "columns": ["due", "time", "buffers", "WAL"],
                 "rows": cost(instance, millions),
+            }
+        )
+        tables.append(
+            {
+                "caption": "One warning: time and WAL with its event; dead space in the sessions table until VACUUM",
+                "columns": ["", "time", "WAL", "heap", "indexes"],
+                "rows": marks(instance, int(100_000 * scale)),
             }
         )
     save("announce", tables)
