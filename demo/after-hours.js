@@ -237,7 +237,7 @@ export class AfterHours {
     this.#notBefore = performance.now() + (wait ?? 0);
     const state = code === BLOCKED ? "blocked" : "waiting";
     if (!this.#line) this.#tellState({ state, code, retryInMs: Math.round(delay) });
-    if (!this.#next && !this.#isOpening && !(wasOurs && this.#retry)) this.#retryIn(delay);
+    if (!this.#next && !this.#isOpening) this.#retryIn(delay);
     this.#announceOwed();
   }
 

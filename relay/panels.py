@@ -113,7 +113,7 @@ def jobs(rows: Sequence[dict[str, Any]]) -> str:
     """pg_cron's jobs."""
     return table(
         "jobs",
-        ("job", "schedule", "next run", "last start", "took", "ended", "what for"),
+        ("job", "schedule", "next run (UTC)", "last start", "took", "ended", "what for"),
         [
             (
                 row["job"],

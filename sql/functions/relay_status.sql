@@ -9,7 +9,7 @@ as $$
     -- Purpose: what a relay shows of the database on /ops: aggregates only. No user ids; ids inside messages are masked.
     -- Returns: JSON text: log position, heartbeat, relays, health, jobs, purges of 14 days, backlog, lateness of 24 hours
     --          (of at most 50,000 events), deadlines of the next 30 minutes (of at most 1,000 of each), receipts.
-    -- Locks:   none; some 100 ms.   Called by: each relay when somebody asks for /ops, on a connection of its own.
+    -- Locks:   none; some 10 ms, a second with a large backlog.   Called by: each relay when somebody asks for /ops, on a connection of its own.
     select json_build_object(
         'serverTime', after_hours.iso_utc(clock_timestamp()),
         'serverVersion', current_setting('server_version_num')::integer / 10000,
