@@ -98,8 +98,9 @@ class Sessions {
 
   // What the application's own server has just answered.
   takeOwn({ sessionId, expiresAt }) {
-    const warnsAt = new Date(Date.parse(expiresAt) - this.#lead).toISOString();
-    this.#byId.set(sessionId, { sessionId, expiresAt, warnsAt, state: "active" });
+    const end = Date.parse(expiresAt);
+    const [expires, warns] = [end, end - this.#lead].map((instant) => new Date(instant).toISOString()); // as the relay writes
+    this.#byId.set(sessionId, { sessionId, expiresAt: expires, warnsAt: warns, state: "active" });
   }
 
   takeEvent({ type, sessionId, expiresAt, reason, emittedAt }) {
@@ -146,6 +147,8 @@ export class AfterHours {
   connect() {
     if (this.#listening) return;
     this.#listening = new AbortController();
+    this.#failures = 0;
+    this.#wasRefused = false;
     const { signal } = this.#listening;
     const look = () => {
       if (this.#line) this.#ask();
@@ -274,7 +277,8 @@ export class AfterHours {
   // ---- sessions and events, one after the other: a handler that takes its time holds up the next frame, no heartbeat
 
   #then(step) {
-    this.#queue = this.#queue.then(step).catch(globalThis.reportError ?? console.error);
+    const { signal } = this.#listening;
+    this.#queue = this.#queue.then(() => signal.aborted || step()).catch(globalThis.reportError ?? console.error);
   }
 
   #takeSnapshot({ type, start, cursor, sessions, serverTime }) {

@@ -195,7 +195,7 @@ test("what the own server answered is counted down at once, network or not", asy
   const hours = await live({}, { sessions: [session(5 * MINUTE)] });
   FakeSocket.isReachable = false;
   FakeSocket.last.fail(1006);
-  hours.sync({ sessionId: "s1", expiresAt: iso(7 * MINUTE) });
+  hours.sync({ sessionId: "s1", expiresAt: iso(7 * MINUTE).replace("Z", "123+00:00") });
   await clock.advance(5 * MINUTE - clock.time - 1);
   assert.deepEqual(kinds(), []);
   await clock.advance(2);
@@ -291,6 +291,31 @@ test("4401: one new token, then it stops", async () => {
   await clock.advance(HOUR);
   assert.equal(FakeSocket.all.length, 2);
   assert.deepEqual([hours.state.state, hours.state.code], ["stopped", 4401]);
+});
+
+test("stopped, it can be connected again, with two attempts again", async () => {
+  const hours = await live();
+  for (let i = 0; i < 2; i++) {
+    FakeSocket.last.fail(4401, '{"retryAfterMs":0}');
+    await clock.advance(SECOND);
+  }
+  assert.equal(hours.state.state, "stopped");
+  hours.connect();
+  await clock.advance(10);
+  FakeSocket.last.fail(4401, '{"retryAfterMs":0}');
+  await clock.advance(SECOND);
+  assert.equal(FakeSocket.all.length, 4);
+  FakeSocket.last.say(hello());
+  assert.equal(hours.state.state, "live");
+});
+
+test("what was received but not handled when it was closed comes again", async () => {
+  const hours = await live();
+  FakeSocket.last.say(expired(MINUTE));
+  hours.close();
+  await clock.advance(0);
+  assert.deepEqual(told, []);
+  assert.match(storage.getItem("after-hours:ana"), /aaaaaaaa-10/);
 });
 
 test("4403: not before the block ends, even when the page becomes visible", async () => {
