@@ -44,5 +44,5 @@ def configure(level: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # uvicorn logs whole request targets at INFO, and a WebSocket's even with access_log=False.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("websockets").setLevel(logging.WARNING)
