@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from pathlib import Path  # noqa: TC003 - pydantic looks it up
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
 

@@ -30,7 +30,7 @@ async def closed_with(relay: Running, *frames: str | bytes, **more: Any) -> tupl
     async with connect(relay.url, compression=None, **more) as connection:
         for frame in frames:
             await connection.send(frame)
-        with pytest.raises(ConnectionClosed) as closed:
+        with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012 - whatever comes before the close
             while True:
                 await connection.recv()
     assert closed.value.rcvd

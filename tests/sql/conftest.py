@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import Connection, Instance
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Connection, Instance
 
 
 @pytest.fixture(scope="session", autouse=True)

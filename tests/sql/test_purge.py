@@ -1,6 +1,6 @@
 """Retention by the book: what goes and what stays, holds, runs and slots, the brake, what a DBA sees before and after."""
 
-# ruff: noqa: E501 - SQL is easier to read in one piece
+
 from __future__ import annotations
 
 import threading
@@ -752,7 +752,7 @@ SEATS = {
     "select after_hours.lapse_holds()": {"dba", "jobs"},
     "select after_hours.trim_evidence()": {"dba", "jobs"},
     "select * from after_hours.purgeable_matches": set(),
-    "select after_hours.erase_matches('{}', now())": set(),
+    "select after_hours.erase_matches('{}', '{}', now())": set(),
     "delete from public.after_hours_messages": set(),
     "delete from public.after_hours_matches": set(),
     "insert into after_hours.holds (user_id, kind, reason, placed_by) values (gen_random_uuid(), 'report', 'x', 'x')": set(),

@@ -1,6 +1,6 @@
 """A year of nights through real runs: history is moved back a day at a time, so that each night is a night to the purge."""
 
-# ruff: noqa: E501 - SQL is easier to read in one piece
+
 from __future__ import annotations
 
 import math

@@ -1,6 +1,6 @@
 """Other people's schema: what references, guards or hides matches and messages. Nothing lost, nothing stuck, all named."""
 
-# ruff: noqa: E501 - SQL is easier to read in one piece
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
