@@ -40,13 +40,13 @@ class Demo:
 
     async def log_in(self, request: Request) -> JSONResponse:
         """A token for whoever the page says it is: that is what makes this a demo."""
-        user_id = UUID((await request.json())["userId"])
+        user_id = UUID(str((await request.json())["userId"]))
         return JSONResponse({"token": make_token(self._secret, user_id), "relayPort": self._relay_port})
 
     async def start(self, request: Request) -> JSONResponse:
         """Start a session of so many seconds, and the match whose chat it is for."""
         asked = await request.json()
-        user_id = UUID(asked["userId"])
+        user_id = UUID(str(asked["userId"]))
         length = timedelta(seconds=float(asked["seconds"]))
 
         async def do(connection: Connection) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Demo:
     async def extend(self, request: Request) -> JSONResponse:
         """Push a session's end so many seconds further away."""
         asked = await request.json()
-        session_id = UUID(asked["sessionId"])
+        session_id = UUID(str(asked["sessionId"]))
         by = timedelta(seconds=float(asked["seconds"]))
 
         async def do(connection: Connection) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Demo:
 
     async def end(self, request: Request) -> JSONResponse:
         """End a session now."""
-        session_id = UUID((await request.json())["sessionId"])
+        session_id = UUID(str((await request.json())["sessionId"]))
 
         async def do(connection: Connection) -> dict[str, Any]:
             session = await one(connection, "select * from after_hours.end_session(%s, 'left')", session_id)
@@ -85,7 +85,7 @@ class Demo:
 
     async def save(self, request: Request) -> JSONResponse:
         """Save a match: from then on no purge touches it."""
-        match_id = UUID((await request.json())["matchId"])
+        match_id = UUID(str((await request.json())["matchId"]))
 
         async def do(connection: Connection) -> dict[str, Any]:
             match = await one(connection, "select * from after_hours.save_match(%s, %s)", match_id, uuid4())
