@@ -28,6 +28,7 @@ def sections(of: dict[str, Any]) -> Iterable[str]:
             ("written to a client", hour["written"]),
             ("acknowledged", hour["acknowledged"]),
             ("acknowledged after, p50", ms(hour["ackP50Ms"])),
+            ("warned now, unacknowledged", of["unreachedWarnings"]),
             ("last heartbeat", ago(of["heartbeatAgeSeconds"])),
         )
         + f'<div class="charts">{lateness(of["lateness"], now)}{upcoming(of["upcoming"], now)}</div>',

@@ -36,6 +36,7 @@ as $$
             ) as r on true
             where e.id > l.head - 10000 and e.emitted_at > clock_timestamp() - interval '1 hour'
         ),
+        'unreachedWarnings', (select count(*) from after_hours.unreached_warnings),
         'relays', coalesce((
             select json_agg(json_build_object(
                 'node', r.node, 'state', r.state, 'mode', r.mode, 'sockets', r.sockets,

@@ -103,6 +103,7 @@ async def test_programs_get_the_same_as_json_without_anybodys_id(relay: Running,
     assert "Key (user_id)=((id)) already exists" in health["set_aside"]["detail"]
     assert str(user) not in str(said)
     assert said["database"]["lastHour"]["events"] == 1
+    assert said["database"]["unreachedWarnings"] == 0
     assert len(said["database"]["purges"]) == 14
 
 
