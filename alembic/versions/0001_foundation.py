@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "3957a6019495e60a004cae7f9ea1a815756df9a45cc00aeb432b6a5bf8b7847f"
+SHA256 = "b3e3cf38cce34249fce6df3900dc65f4f054ecf2d4389f9f81aaeee2b90c3e28"
 
 
 def upgrade() -> None:

@@ -211,7 +211,7 @@ begin
     ) then
         -- NOT VALID costs no scan; 0003 validates. Without cascade: a late message must stop a delete, not vanish in it.
         alter table public.after_hours_messages add constraint after_hours_messages_match_id_fkey
-        foreign key (match_id) references public.after_hours_matches (id) not valid;
+        foreign key (match_id) references public.after_hours_matches (id) on delete restrict not valid;
     end if;
 end
 $$;
@@ -398,6 +398,7 @@ create table after_hours.purge_runs (
     cursor_expires_at timestamptz,
     cursor_match_id uuid,
     batch_size integer not null,
+    batch_messages integer not null,
     batches integer not null default 0,
     matches bigint not null default 0,
     messages bigint not null default 0,

@@ -1,4 +1,4 @@
-create or replace function after_hours.erase_matches(p_match_ids uuid[], p_give_up_at timestamptz)
+create or replace function after_hours.erase_matches(p_match_ids uuid[], p_messages bigint[], p_give_up_at timestamptz)
 returns table (match_id uuid, messages bigint, outcome text, sqlstate text, message text)
 language plpgsql
 volatile
@@ -8,16 +8,16 @@ set row_security = off
 as $$
 declare
     v_ids uuid[] := p_match_ids;
-    v_erased_ids uuid[];
-    v_erased_messages bigint[];
-    v_count integer;
+    v_counts bigint[] := p_messages;
+    v_is_counted boolean := true;
+    v_count bigint;
     v_state text;
     v_message text;
     v_detail text;
     v_culprit uuid;
     v_half integer;
 begin
-    -- Purpose: delete the messages of these matches, then the matches: all or, for one that raises, nothing of it. On
+    -- Purpose: delete the messages (counted before) of these matches, then the matches: all or, for one that raises, nothing. On
     --          an error everything of this call is undone, and it is tried again without the match that is to blame:
     --          the one that the error names, else by halves.
     -- Returns: a row per id: erased (with its message count), failed (with the error), busy (locked, or time is up).
@@ -25,16 +25,28 @@ begin
     while cardinality(v_ids) > 0 loop
         begin
             -- step 5a: messages first: the foreign key has no cascade, so that nothing can vanish unseen
-            with gone as (
-                delete from public.after_hours_messages as g where g.match_id = any(v_ids)
-                returning g.match_id
-            ),
+            if v_is_counted then
+                delete from public.after_hours_messages as g where g.match_id = any(v_ids);
+                get diagnostics v_count = row_count;
+                if v_count <> (select coalesce(sum(c.n), 0) from unnest(v_counts) as c (n)) then
+                    raise exception using
+                        errcode = 'AH014',
+                        message = 'the application deleted messages meanwhile, or a trigger kept some',
+                        hint = 'select * from after_hours.application_ties() where kind = ''trigger'';';
+                end if;
+            else
+                with gone as (
+                    delete from public.after_hours_messages as g where g.match_id = any(v_ids)
+                    returning g.match_id
+                ),
 
-            counted as (select g.match_id, count(*) as messages from gone as g group by g.match_id)
+                counted as (select g.match_id, count(*) as n from gone as g group by g.match_id)
 
-            select coalesce(array_agg(c.match_id), '{}'), coalesce(array_agg(c.messages), '{}')
-            into v_erased_ids, v_erased_messages
-            from counted as c;
+                select array_agg(coalesce(c.n, 0) order by i.nr)
+                into v_counts
+                from unnest(v_ids) with ordinality as i (id, nr)
+                left join counted as c on c.match_id = i.id;
+            end if;
             -- step 5b: the matches
             delete from public.after_hours_matches as m where m.id = any(v_ids);
             get diagnostics v_count = row_count;
@@ -61,9 +73,7 @@ begin
                 end if;
             end if;
             return query
-            select i.id, coalesce(e.messages, 0), 'erased'::text, null::text, null::text
-            from unnest(v_ids) as i (id)
-            left join unnest(v_erased_ids, v_erased_messages) as e (id, messages) on e.id = i.id;
+            select i.id, i.n, 'erased'::text, null::text, null::text from unnest(v_ids, v_counts) as i (id, n);
             return;
         exception
             when lock_not_available or deadlock_detected or serialization_failure then
@@ -76,6 +86,10 @@ begin
                     raise; -- disk full and the like: no match is to blame
                 end if;
         end;
+        if v_is_counted then
+            v_is_counted := false; -- from here on count what is really deleted: slower, and never wrong
+            continue when v_state = 'AH014';
+        end if;
         v_culprit := (
             select i.id
             from unnest(v_ids) as i (id)
@@ -97,13 +111,13 @@ begin
             return;
         end if;
         v_half := cardinality(v_ids) / 2;
-        return query select e.* from after_hours.erase_matches(v_ids[:v_half], p_give_up_at) as e;
-        return query select e.* from after_hours.erase_matches(v_ids[v_half + 1:], p_give_up_at) as e;
+        return query select e.* from after_hours.erase_matches(v_ids[:v_half], v_counts[:v_half], p_give_up_at) as e;
+        return query select e.* from after_hours.erase_matches(v_ids[v_half + 1:], v_counts[v_half + 1:], p_give_up_at) as e;
         return;
     end loop;
 end
 $$;
-comment on function after_hours.erase_matches(uuid[], timestamptz) is
+comment on function after_hours.erase_matches(uuid[], bigint[], timestamptz) is
 'Inner part of purge_batch(): deletes locked matches with their messages, and tells apart those that raise. For nobody else: the guards are in purge_batch().';
-alter function after_hours.erase_matches(uuid[], timestamptz) owner to after_hours_owner;
-revoke all on function after_hours.erase_matches(uuid[], timestamptz) from public;
+alter function after_hours.erase_matches(uuid[], bigint[], timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.erase_matches(uuid[], bigint[], timestamptz) from public;

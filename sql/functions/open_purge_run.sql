@@ -111,7 +111,7 @@ begin
 
     insert into after_hours.purge_runs as r (
         trigger, slot, status, started_at, lease_until, finished_at, run_by, client, backend_pid, retention, cutoff, match_id, override_reason,
-        due_matches, match_limit, message_limit, cursor_expires_at, cursor_match_id, batch_size, system_identifier, database_name, detail
+        due_matches, match_limit, message_limit, cursor_expires_at, cursor_match_id, batch_size, batch_messages, system_identifier, database_name, detail
     )
     select
         p_trigger,
@@ -134,6 +134,7 @@ begin
         c.cursor_expires_at,
         c.cursor_match_id,
         least(coalesce(c.last_size, 100), s.purge_batch_max),
+        coalesce(c.last_messages, 5000),
         i.system_identifier,
         i.database_name,
         case
@@ -147,6 +148,7 @@ begin
     left join lateral (
         select
             l.batch_size as last_size,
+            l.batch_messages as last_messages,
             case when l.status in ('partial', 'abandoned') and l.passes = 1 then l.cursor_expires_at end as cursor_expires_at,
             case when l.status in ('partial', 'abandoned') and l.passes = 1 then l.cursor_match_id end as cursor_match_id
         from after_hours.purge_runs as l

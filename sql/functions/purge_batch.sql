@@ -153,7 +153,9 @@ begin
         end if;
 
         -- step 4: a second statement, so a second snapshot: what was committed before our locks is seen now
-        select coalesce(array_agg(p.id order by p.id), '{}'), coalesce(array_agg(p.expires_at order by p.id), '{}')
+        select
+            coalesce(array_agg(p.id order by p.expires_at, p.id), '{}'),
+            coalesce(array_agg(p.expires_at order by p.expires_at, p.id), '{}')
         into v_picked, v_expired_at
         from after_hours.purgeable_matches as p
         where p.id = any(v_picked) and p.expires_at < v_cutoff
@@ -166,10 +168,29 @@ begin
         return;
     end;
 
-    -- step 5: delete
+    -- step 5: no more messages than fit into the time, but at least one match; then delete
     if cardinality(v_picked) > 0 then
+        v_size := cardinality(v_picked);
+        select
+            array_agg(c.id order by c.nr), array_agg(c.expires_at order by c.nr), array_agg(c.messages order by c.nr)
+        into v_picked, v_expired_at, v_counts
+        from (
+            select i.id, i.expires_at, i.nr, coalesce(g.messages, 0) as messages, sum(g.messages) over (order by i.nr) as running
+            from unnest(v_picked, v_expired_at) with ordinality as i (id, expires_at, nr)
+            left join (
+                select g.match_id, count(*) as messages
+                from public.after_hours_messages as g
+                where g.match_id = any(v_picked)
+                group by g.match_id
+            ) as g on g.match_id = i.id
+        ) as c
+        where c.nr = 1 or coalesce(c.running, 0) <= v_run.batch_messages;
+        if cardinality(v_picked) < v_size and v_run.match_id is null and not v_is_retry then
+            v_run.cursor_expires_at := v_expired_at[cardinality(v_picked)];
+            v_run.cursor_match_id := v_picked[cardinality(v_picked)];
+        end if;
         with result as materialized (
-            select e.* from after_hours.erase_matches(v_picked, v_started_at + v_settings.purge_batch_target * 2) as e
+            select e.* from after_hours.erase_matches(v_picked, v_counts, v_started_at + v_settings.purge_batch_target * 2) as e
         ),
 
         failures as (
@@ -231,7 +252,8 @@ begin
     v_size := case
         when v_busy > 0 then greatest(cardinality(v_picked) / 8, 1)
         -- a batch that was quick because there was little to delete in it says nothing about the next one
-        when v_elapsed <= v_settings.purge_batch_target and matches * 2 < v_run.batch_size then v_run.batch_size
+        when v_elapsed <= v_settings.purge_batch_target and matches * 2 < v_run.batch_size and messages * 2 < v_run.batch_messages
+            then v_run.batch_size
         else least(greatest(
             (v_run.batch_size * least(greatest(
                 extract(epoch from v_settings.purge_batch_target) / greatest(extract(epoch from v_elapsed), 0.001), 0.25
@@ -243,6 +265,13 @@ begin
         cursor_expires_at = coalesce(v_run.cursor_expires_at, r.cursor_expires_at),
         cursor_match_id = coalesce(v_run.cursor_match_id, r.cursor_match_id),
         batch_size = v_size,
+        -- half as much again as would fit into the time, judged by this batch: more is cut off by the count
+        batch_messages = case
+            when purge_batch.messages * 4 < r.batch_messages then r.batch_messages
+            else least(greatest((
+                1.5 * purge_batch.messages * extract(epoch from v_settings.purge_batch_target) / greatest(extract(epoch from v_elapsed), 0.001)
+            )::integer, 500), 1000000)
+        end,
         batches = r.batches + (purge_batch.matches > 0)::integer,
         matches = r.matches + purge_batch.matches,
         messages = r.messages + purge_batch.messages,

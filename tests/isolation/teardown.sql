@@ -9,3 +9,6 @@ begin
 end
 $$;
 drop schema test cascade;
+alter table public.after_hours_matches reset (autovacuum_enabled);
+alter table public.after_hours_messages reset (autovacuum_enabled, toast.autovacuum_enabled);
+alter table after_hours.holds reset (autovacuum_enabled);

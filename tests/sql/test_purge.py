@@ -1,6 +1,5 @@
 """Retention by the book: what goes and what stays, holds, runs and slots, the brake, what a DBA sees before and after."""
 
-
 from __future__ import annotations
 
 import threading
