@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from functools import partial
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Instance
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 PATIENCE = 30_000  # ms: the machine may be busy
 
@@ -123,6 +124,43 @@ def test_the_relay_is_restarted_while_somebody_watches(page: Page, running: Inst
     assert page.locator("#start").inner_text() == "replayed"
     assert page.locator("#node").inner_text() != node
     assert count(page, "session_expired") == 1
+
+
+def test_the_database_is_out_of_reach_while_somebody_watches(page: Page, running: Instance) -> None:
+    page.get_by_role("button", name="Start 10 min").click()
+    expect(page.locator("#clock")).to_have_attribute("data-state", "active")
+    user = page.locator("#user").text_content()
+    with running.connect() as db:
+        db.execute("alter role after_hours_relay nologin")
+        try:
+            db.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'after_hours_relay'")
+            expect(page.locator("#connection")).to_have_text("connected, but the relay lost its database")
+            db.execute(
+                "select after_hours.end_session(s.id, 'moderation')"
+                " from public.after_hours_sessions as s where s.user_id = %s",
+                (user,),
+            )
+            while not db.execute("select from after_hours.events where user_id = %s", (user,)).fetchall():
+                time.sleep(0.05)
+        finally:
+            db.execute("alter role after_hours_relay login")
+    expect(page.locator("#connection")).to_have_text("connected")
+    expect(page.locator("#note")).to_have_text("over: ended by a moderator")
+    assert page.locator("#start").inner_text() == "fresh, then 1 caught up"
+    assert count(page, "hello") == 1, "the connection to the relay has stood"
+
+
+def test_a_cursor_that_cannot_be_continued_is_a_reset(page: Page) -> None:
+    page.get_by_role("button", name="Start 10 min").click()
+    expect(page.locator("#clock")).to_have_attribute("data-state", "active")
+    page.evaluate(
+        "(user) => { sessionStorage[`after-hours:${user}`] = JSON.stringify({ cursor: 'ffffffff-7', seen: [] }) }",
+        page.locator("#user").text_content(),
+    )
+    page.reload()
+    expect(page.locator("#start")).to_have_text("reset")
+    expect(page.locator("#clock")).to_have_attribute("data-state", "active")
+    assert stored_cursor(page) != "ffffffff-7"
 
 
 def test_the_end_comes_while_the_network_is_away(page: Page, context: BrowserContext) -> None:
