@@ -45,9 +45,25 @@ def log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:
 
 
 def connect() -> psycopg.Connection[Any]:
-    connection = psycopg.connect(os.environ.get("AFTER_HOURS_DSN", ""), application_name="alembic")
+    try:
+        connection = psycopg.connect(os.environ.get("AFTER_HOURS_DSN", ""), application_name="alembic")
+    except psycopg.Error as error:
+        raise CommandError(
+            f"no connection: {error}\n"
+            "Set AFTER_HOURS_DSN (for an instance of ./dev: AFTER_HOURS_DSN=$(./dev dsn)), then repeat."
+        ) from None
     connection.add_notice_handler(log_notice)
     return connection
+
+
+def explain(error: psycopg.Error) -> CommandError:
+    """The server's error with its DETAIL and HINT, which say what to do; the place in our code says nothing."""
+    told = error.diag
+    lines = [f"{told.message_primary or error} ({error.sqlstate})"]
+    lines += [
+        f"{name}: {text}" for name, text in (("DETAIL", told.message_detail), ("HINT", told.message_hint)) if text
+    ]
+    return CommandError("\n".join(lines))
 
 
 def install(connection: psycopg.Connection[Any], revision: str, sql_text: str) -> None:
@@ -113,4 +129,7 @@ if context.is_offline_mode():
     run_offline(name, target)
 else:
     refuse_other_targets(name, target)
-    run_online(name, target)
+    try:
+        run_online(name, target)
+    except psycopg.Error as error:
+        raise explain(error) from None
