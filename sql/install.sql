@@ -85,7 +85,6 @@ set local client_min_messages = warning;
 -- the relay's surface
 \ir functions/log_position.sql
 \ir functions/cursor_id.sql
-\ir functions/sessions_json.sql
 \ir functions/blocked_ms.sql
 \ir functions/relay_attach.sql
 \ir functions/relay_events.sql

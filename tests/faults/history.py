@@ -31,7 +31,7 @@ class History:
     owners: dict[str, UUID] = field(default_factory=dict)
     moves: list[tuple[str, float]] = field(default_factory=list)  # session, when its new deadline had committed
     failovers: list[float] = field(default_factory=list)
-    pauses: list[tuple[float, float]] = field(default_factory=list)  # a relay stopped: it may send what it had read
+    pauses: list[tuple[float, float]] = field(default_factory=list)  # a relay stopped, or we: what was read comes late
     faults: Counter[str] = field(default_factory=Counter)
 
     def is_paused(self, at: float) -> bool:

@@ -42,7 +42,7 @@ class Soak:
         self.users = [UUID(int=self.random.getrandbits(128), version=4) for _ in range(USERS)]
         self.is_writing = True
         self.is_over = False
-        self.written: Any = None
+        self.longest_stop = 0.0
 
     # ---- the application
 
@@ -98,6 +98,15 @@ class Soak:
             del alive[session]
         if changed == "UPDATE 1":
             self.history.moves.append((session, time.time()))
+
+    async def watch_ourselves(self) -> None:
+        """A busy machine stops the clients, which live in this process: then frames are handled late."""
+        while not self.is_over:
+            before = time.time()
+            await asyncio.sleep(0.05)
+            self.longest_stop = max(self.longest_stop, time.time() - before)
+            if time.time() - before > 0.3:
+                self.history.pauses.append((before, time.time()))
 
     async def loop(self) -> None:
         """After a failover pg_cron begins with the next minute; this is its announce_boot, over and over."""
@@ -273,7 +282,7 @@ class Soak:
             kinds = (self.steady, self.fickle, self.poller)
             tasks = [asyncio.create_task(kinds[number % 3](user)) for number, user in enumerate(self.users)]
             tasks += [asyncio.create_task(self.steady(user)) for user in self.users[:10]]
-            tasks.append(asyncio.create_task(self.loop()))
+            tasks += [asyncio.create_task(self.loop()), asyncio.create_task(self.watch_ourselves())]
             await asyncio.sleep(2)
             writing = [asyncio.create_task(self.write()) for _ in range(3)]
             await self.play(time.monotonic() + seconds)
@@ -313,6 +322,7 @@ BREACHES = ("lost", "duplicated", "misdelivered", "reordered", "out of date", "u
 def report(seed: int, seconds: float, soak: Soak, totals: dict[str, int], breaches: list[str]) -> bool:
     """Print it; True if nothing was breached."""
     click.echo(f"seed {seed}, {seconds:.0f} s, faults: {dict(soak.history.faults)}")
+    click.echo(f"longest stop of the clients themselves: {soak.longest_stop * 1000:.0f} ms")
     click.echo(", ".join(f"{name} {count}" for name, count in totals.items() if name not in BREACHES))
     click.echo(", ".join(f"{name} {totals.get(name, 0)}" for name in BREACHES))
     for breach in breaches[:20]:

@@ -68,6 +68,11 @@ class FakeSink:
         return [frame["type"] for frame in self.frames]
 
 
+def now() -> float:
+    """Loop time: a client that joined long ago and has no hello yet is sent away."""
+    return asyncio.get_running_loop().time()
+
+
 def identity(user: UUID) -> Identity:
     return Identity(user, datetime.now(UTC), time.time() + 3600)
 
@@ -102,7 +107,7 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
         cursor: str | None = "aaaaaaaa-0"
         while writing:
             sink = FakeSink()
-            socket = relay.relay.hub.join(identity(user), sink, cursor, asyncio.get_running_loop().time())
+            socket = relay.relay.hub.join(identity(user), sink, cursor, now())
             if random.random() < 0.5:
                 await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
             await asyncio.sleep(random.random() * 0.02)
@@ -127,7 +132,7 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
         assert got[user] == sent[user][: len(got[user])]
         # what came after the last connection had left is still to be replayed
         sink = FakeSink()
-        socket = relay.relay.hub.join(identity(user), sink, (got[user] or ["aaaaaaaa-0"])[-1], 0)
+        socket = relay.relay.hub.join(identity(user), sink, (got[user] or ["aaaaaaaa-0"])[-1], now())
         await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
         assert got[user] + sink.events == sent[user]
 
@@ -151,7 +156,7 @@ async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
     first, second = cursors(db)
     await eventually(lambda: running.relay.hub.cursor == second)
     sink = FakeSink()
-    running.relay.hub.join(identity(user), sink, first, 0)
+    running.relay.hub.join(identity(user), sink, first, now())
     async with asyncio.timeout(5):
         await answered.wait()
     expire(db, user)
@@ -436,6 +441,6 @@ async def test_warnings_moved_before_the_join_are_not_replayed(relay: Running, d
     session = warn(db, user)
     sink = FakeSink()
     db.execute("select after_hours.extend_session(%s, interval '1 hour')", (session,))
-    socket = relay.relay.hub.join(identity(user), sink, "aaaaaaaa-0", 0)
+    socket = relay.relay.hub.join(identity(user), sink, "aaaaaaaa-0", now())
     await eventually(lambda: socket.has_hello)
     assert sink.events == []

@@ -1,0 +1,101 @@
+"""Many users at once: nobody gets another's frames, whatever cursor is presented; a storm is over in three seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from tests.relay.conftest import Running, eventually
+from tests.relay.test_joining import FakeSink, identity, now
+
+if TYPE_CHECKING:
+    from tests.conftest import Connection, Instance
+
+END = """insert into public.after_hours_sessions (user_id, started_at, expires_at)
+    select u, now() - interval '1 hour', now() - interval '1 second' from unnest($1::uuid[]) as u"""
+
+
+async def test_200_users_with_each_others_cursors_see_only_their_own(
+    relay: Running, db: Connection, instance: Instance
+) -> None:
+    users = [uuid4() for _ in range(200)]
+    cursors: list[str] = ["aaaaaaaa-0"]
+    seen: dict[UUID, list[dict[str, Any]]] = defaultdict(list)
+    writing = True
+
+    async def write() -> None:
+        connection = await asyncpg.connect(instance.dsn())
+        try:
+            while writing:
+                await connection.execute(END, random.choices(users, k=20))
+                await connection.fetch("select after_hours.announce_due()")
+                await asyncio.sleep(0.005)
+        finally:
+            await connection.close()
+
+    async def come_and_go(user: UUID) -> None:
+        while writing:
+            sink = FakeSink()
+            socket = relay.relay.hub.join(identity(user), sink, random.choice([None, *cursors[-50:]]), now())
+            await asyncio.sleep(random.random() * 0.3)
+            relay.relay.hub.leave(socket)
+            seen[user] += sink.frames
+            cursors.extend(sink.events)
+
+    tasks = [asyncio.create_task(write()), *(asyncio.create_task(come_and_go(user)) for user in users)]
+    await asyncio.sleep(3)
+    writing = False
+    await asyncio.gather(*tasks)
+    owners = {
+        str(row.id): row.user_id for row in db.execute("select id, user_id from public.after_hours_sessions").fetchall()
+    }
+    events = snapshots = 0
+    for user, frames in seen.items():
+        for frame in frames:
+            if ":" in frame["type"]:
+                events += 1
+                assert owners[frame["sessionId"]] == user
+            for session in frame.get("sessions", ()):
+                snapshots += 1
+                assert owners[session["sessionId"]] == user
+    assert events > 1000
+    assert snapshots > 1000
+
+
+async def test_5000_clients_that_come_back_at_once_are_resumed_while_events_flow(
+    relay: Running, db: Connection, instance: Instance
+) -> None:
+    users = [uuid4() for _ in range(5000)]
+    watched = users[0]
+    connection = await asyncpg.connect(instance.dsn())
+    await connection.execute(END, users)
+    await connection.fetch("select after_hours.announce_due()")
+    head = f"aaaaaaaa-{len(users)}"
+    await eventually(lambda: relay.relay.hub.cursor == head)
+    live = FakeSink()
+    there = relay.relay.hub.join(identity(watched), live, head, now())
+    await eventually(lambda: there.has_hello)
+    rows = db.execute("select user_id, id from after_hours.events order by id limit 5000").fetchall()
+    started = time.monotonic()
+    sockets = [relay.relay.hub.join(identity(row.user_id), FakeSink(), f"aaaaaaaa-{row.id - 1}", now()) for row in rows]
+    latest: list[float] = []
+    while not all(socket.has_hello for socket in sockets):
+        sent, had = time.monotonic(), len(live.events)
+        await connection.execute(END, [watched])
+        await connection.fetch("select after_hours.announce_due()")
+        await eventually(lambda had=had: len(live.events) > had)  # type: ignore[misc]
+        latest.append(time.monotonic() - sent)
+    assert time.monotonic() - started < 3
+    assert max(latest) < 0.5
+    assert len(latest) > 3, "events were sent in between"
+    for socket in sockets:
+        assert isinstance(socket.sink, FakeSink)
+        if socket.identity.user != watched:
+            assert len(socket.sink.events) == 1, "each is told the one that it had missed"
+    await connection.close()
