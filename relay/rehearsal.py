@@ -74,7 +74,8 @@ async def rehearse(http: Any, ws: Any) -> None:
 
 async def talk(url: str) -> None:
     """The client's part."""
-    async with connect(url, subprotocols=[frames.SUBPROTOCOL], compression=None) as client:  # type: ignore[list-item]
+    options: Any = {"subprotocols": [frames.SUBPROTOCOL], "compression": None, "close_timeout": 0.5}
+    async with connect(url, **options) as client:
         assert client.subprotocol == frames.SUBPROTOCOL, "subprotocol"
         assert await client.recv() == TEXT, "first frame"
         await (await client.ping())

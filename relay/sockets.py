@@ -109,9 +109,7 @@ class StockProtocol(WebSocketsSansIOProtocol):
         elif self.credit >= 0:
             super().data_received(data)
         if self.credit < 0:
-            StockSink(self).close(frames.TOO_MANY, frames.retry(frames.jittered(1000, 5000)))
-            if self.credit < -CREDIT:
-                self.transport.abort()
+            StockSink(self).flooded()
 
     def handle_ping(self) -> None:
         self.credit -= FRAME_COST
@@ -200,8 +198,17 @@ class StockSink:
                 if message["type"] == "websocket.disconnect":
                     return
                 follower.heard(socket, message)
+                self.credit -= FRAME_COST
+                if self.credit < 0:
+                    self.flooded()
         finally:
             follower.gone(socket)
+
+    def flooded(self) -> None:
+        """The client has sent more than it may."""
+        self.close(frames.TOO_MANY, frames.retry(frames.jittered(1000, 5000)))
+        if self.credit < -CREDIT:
+            self.abort()
 
 
 def listening_socket(address: str, *, reuse_port: bool = False) -> socket.socket:

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
 from relay import frames
+from relay.app import configure
 from relay.arrivals import Arrival
 from relay.crowd import Crowd
 from relay.health import Metrics
@@ -81,10 +81,7 @@ async def layer(kind: str, **settings: Any) -> AsyncIterator[Layer]:
     app = Starlette(routes=routes.all())
     app.router.routes[0].endpoint = application  # type: ignore[attr-defined]
     app.router.routes[0].app = as_asgi(application)  # type: ignore[attr-defined]
-    config = uvicorn.Config(
-        app, http=functools.partial(Arrival, crowd, metrics), ws=KINDS[kind], ws_max_size=4096, lifespan="off",
-        ws_ping_interval=None, ws_per_message_deflate=False, log_config=None, access_log=False,
-    )  # type: ignore[arg-type] # fmt: skip
+    config = configure(app, http=functools.partial(Arrival, crowd, metrics), ws=KINDS[kind])
     config.load()
     listening = listening_socket("127.0.0.1:0")
     one.port = listening.getsockname()[1]

@@ -1,0 +1,239 @@
+"""Clients that mean ill, on the wire: slow heads, floods, crowds; each is answered or cut, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import resource
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from relay.crowd import BURST_SECONDS, Crowd, allow_descriptors, subnet
+from relay.server import OutOfDescriptors
+from relay.settings import Settings
+from relay.sockets import CREDIT, MAX_BUFFERED
+from tests.relay.conftest import eventually
+from tests.relay.wire import CLOSE, CONT, KINDS, PING, TEXT, Layer, frame, handshake, layer, raw
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def wire(kind: str) -> AsyncIterator[Layer]:
+    async with layer(kind) as one:
+        yield one
+
+
+async def test_a_slow_head_is_answered_and_a_silent_connection_cut(
+    wire: Layer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.arrivals.HEAD_SECONDS", 0.2)
+    async with raw(wire.port) as slow, raw(wire.port) as silent:
+        await slow.send(handshake()[:-10])
+        status, headers = await slow.answer()
+        assert (status, await slow.json(headers)) == (408, {"error": "late"})
+        assert await slow.reader.read() == b""
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await silent.reader.readexactly(1)
+
+
+async def test_a_second_request_byte_by_byte_ends_too(wire: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.arrivals.PLAIN_SECONDS", 0.3)
+    async with raw(wire.port) as client:
+        await client.send(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\nGET /")
+        status, headers = await client.answer()
+        assert (status, await client.json(headers)) == (426, {"error": "not_a_websocket"})
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await client.reader.readexactly(1)
+
+
+async def test_who_goes_on_sending_hears_the_refusal(wire: Layer) -> None:
+    async with raw(wire.port) as client:
+        await client.send(handshake(x="x" * 100_000))
+        assert (await client.answer())[0] == 431
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [frame(PING, b"x") * 5000, frame(TEXT, b"{}") * 5000, frame(TEXT, fin=False) + frame(CONT, fin=False) * 20_000],
+    ids=["pings", "messages", "empty fragments"],
+)
+async def test_a_flood_ends_the_flooder_only(wire: Layer, flood: bytes) -> None:
+    async with raw(wire.port, handshake()) as bad, raw(wire.port, handshake()) as good:
+        reading = asyncio.create_task(bad.frames())
+        await bad.send(flood)
+        await bad.send(flood)
+        frames = await reading
+        if frames and frames[-1][0] == CLOSE:
+            assert json.loads(frames[-1][1][2:])["retryAfterMs"]
+        await good.send(frame(TEXT, b"still here"))
+        assert await good.frames(1) == [(TEXT, b"still here")]
+
+
+async def test_a_replays_acknowledgements_are_no_flood(wire: Layer) -> None:
+    async with raw(wire.port, handshake()) as client:
+        ack = frame(TEXT, b'{"type":"ack","cursor":"abcdefgh-123456"}')
+        await client.send(ack * 500)
+        assert len(await client.frames(500)) == 500
+
+
+async def test_a_client_that_does_not_read_costs_a_bounded_sum(wire: Layer) -> None:
+    async with raw(wire.port, handshake()) as stuck, raw(wire.port, handshake()) as good:
+        stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sink, other = wire.sinks
+        most = 0
+        while sink.write(b"\x81\x7e\x10\x00" + b"x" * 4096):
+            most = max(most, sink.buffered())
+        assert 0 < most <= MAX_BUFFERED
+        assert other.write(b"\x81\x01y")
+        assert await good.frames(1) == [(TEXT, b"y")]
+        await eventually(lambda: wire.gone == 1)
+
+
+async def test_half_open_clients_leave_nothing(wire: Layer) -> None:
+    for _ in range(20):
+        async with raw(wire.port, handshake()) as client:
+            client.writer.transport.abort()
+    await eventually(lambda: wire.gone == 20)
+
+
+async def test_a_closed_client_that_never_answers_is_cut(wire: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.push.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("relay.sockets.CLOSE_SECONDS", 0.2)
+    async with raw(wire.port, handshake()) as client:
+        wire.sinks[0].close(4000, "{}")
+        assert await client.frames() == [(CLOSE, b"\x0f\xa0{}")]
+        await eventually(lambda: not wire.state.connections)
+
+
+# ---- crowds
+
+
+async def refused(port: int, **headers: Any) -> tuple[int, Any]:
+    async with raw(port) as client:
+        await client.send(handshake(**headers))
+        status, given = await client.answer()
+        return (status, None) if status == 101 else (status, await client.json(given) | {"after": given["retry-after"]})
+
+
+async def test_one_address_has_a_share(kind: str) -> None:
+    async with layer(kind, trusted_proxies="", max_sockets_per_address=3) as wire:
+        async with raw(wire.port, handshake()), raw(wire.port, handshake()), raw(wire.port, handshake()):
+            status, body = await refused(wire.port)
+            assert (status, body["error"]) == (503, "address_full")
+            assert body["retryAfterMs"] <= int(body["after"]) * 1000
+        await eventually(lambda: not wire.state.connections)
+        assert (await refused(wire.port))[1]["error"] == "address_rate"  # came three times already
+
+
+async def test_handshakes_have_a_rate_and_the_refused_come_back_spread(kind: str) -> None:
+    async with layer(kind, max_handshakes=1) as wire:
+        answers = [await refused(wire.port) for _ in range(int(BURST_SECONDS) + 5)]
+        late = [body["retryAfterMs"] for status, body in answers if status == 503 and body["error"] == "handshake_rate"]
+        assert len(late) >= 4
+        assert len(set(late)) > 1
+
+
+async def test_no_more_connections_than_there_is_room_for(kind: str) -> None:
+    async with layer(kind) as wire:
+        wire.crowd.capacity = 2
+        async with raw(wire.port, handshake()), raw(wire.port, handshake()), raw(wire.port) as third:
+            status, headers = await third.answer()  # before it has said anything
+            assert (status, (await third.json(headers))["error"]) == (503, "full")
+
+
+async def test_behind_a_trusted_proxy_the_forwarded_address_counts(kind: str) -> None:
+    async with layer(kind, max_sockets_per_address=1) as wire, raw(wire.port, handshake(x_forwarded_for="192.0.2.1")):
+        assert (await refused(wire.port, x_forwarded_for="192.0.2.1"))[1]["error"] == "address_full"
+        assert (await refused(wire.port, x_forwarded_for="6.6.6.6, 192.0.2.1, 127.0.0.9"))[1]["error"] == "address_full"
+        assert (await refused(wire.port, x_forwarded_for="192.0.2.1, 192.0.2.2"))[0] == 101
+        assert (await refused(wire.port))[0] == 101  # the proxy itself is nobody
+
+
+def make_crowd(**values: Any) -> Crowd:
+    return Crowd(Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **values))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("203.0.113.1", [b"192.0.2.1"], "203.0.113.1"),  # anybody can send the header
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", [b"192.0.2.1"], "192.0.2.1"),
+        ("::ffff:10.0.0.1", [b"192.0.2.1"], "192.0.2.1"),
+        ("10.0.0.1", [b"6.6.6.6", b"192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+        ("10.0.0.1", [b"nonsense"], "10.0.0.1"),
+        ("10.0.0.1", [b"192.0.2.1, \xff"], "10.0.0.1"),
+        ("10.0.0.1", [b"2001:db8::1"], "2001:db8::1"),
+    ],
+)
+def test_who_is_the_client(peer: str, forwarded: list[bytes], client: str) -> None:
+    assert make_crowd(trusted_proxies="10.0.0.0/8").client(peer, forwarded) == client
+
+
+def test_what_is_one_address() -> None:
+    assert subnet("2001:db8:1:2:3::4") == subnet("2001:db8:1:2:ffff::1") != subnet("2001:db8:1:3::1")
+    assert subnet("::ffff:192.0.2.1") == subnet("192.0.2.1") != subnet("192.0.2.2")
+
+
+def test_quiet_addresses_are_forgotten() -> None:
+    crowd = make_crowd(max_sockets_per_address=2, trusted_proxies="")
+    for number in range(50):
+        crowd.enter(f"192.0.2.{number}", 1.0).leave()
+    stays = crowd.enter("192.0.2.200", 1.0)
+    crowd.enter("192.0.2.201", 100.0)
+    assert len(crowd._places) == 2
+    stays.leave()
+
+
+# ---- file descriptors
+
+
+def test_the_limit_is_raised_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(1024, 4096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: limits[0])
+    monkeypatch.setattr(resource, "setrlimit", lambda _what, wanted: limits.__setitem__(0, wanted))
+    assert allow_descriptors(500) == 500
+    assert (allow_descriptors(3000), limits[0]) == (3000, (3000, 4096))
+    assert (allow_descriptors(9000), limits[0]) == (4096, (4096, 4096))
+
+
+async def test_running_out_of_descriptors_is_survived(wire: Layer, caplog: pytest.LogCaptureFixture) -> None:
+    asyncio.get_running_loop().set_exception_handler(OutOfDescriptors())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    clients = [socket.socket() for _ in range(10)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (clients[-1].fileno() + 1, before[1]))
+        for client in clients:
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", wire.port))
+        await eventually(lambda: "out of file descriptors" in caplog.text)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        async with raw(wire.port, handshake()) as late:  # asyncio tries again after a second
+            await late.send(frame(TEXT, b"in"))
+            assert await late.frames(1) == [(TEXT, b"in")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for client in clients:
+            client.close()
+    assert [record.name for record in caplog.records if record.levelno >= logging.ERROR].count("relay.server") <= 3
+
+
+async def test_other_faults_are_still_told(caplog: pytest.LogCaptureFixture) -> None:
+    handler = OutOfDescriptors()
+    handler(asyncio.get_running_loop(), {"message": "lost", "exception": OSError(errno.EPIPE, "x")})
+    assert "lost" in caplog.text
+
+
+def test_a_credit_is_more_than_a_replay_and_less_than_trouble() -> None:
+    assert 500 * (64 + 90) < CREDIT < 1 << 20

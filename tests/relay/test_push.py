@@ -1,0 +1,129 @@
+"""The push protocol itself: its parser comes and goes, the rehearsal catches what an update breaks, stock takes over."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.arrivals import Arrival
+from relay.crowd import Crowd
+from relay.health import Metrics
+from relay.incoming import Incoming, is_pong
+from relay.push import Push
+from relay.rehearsal import rehearse
+from relay.settings import Settings
+from relay.sockets import StockProtocol
+from tests.relay.conftest import eventually
+from tests.relay.wire import CONT, PING, PONG, TEXT, frame, handshake, layer, raw
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tests.conftest import Connection
+    from tests.relay.conftest import StartRelay
+
+TEXTS = st.text(max_size=150).map(lambda text: [(frame(TEXT, text.encode()), [text])])
+SPLIT = st.text(min_size=1, max_size=40).map(
+    lambda text: [
+        (frame(TEXT, text.encode()[:3], fin=False), []),
+        (frame(PING, b"p"), []),
+        (frame(CONT, text.encode()[3:]), [text]),
+    ]
+)
+CONTROL: st.SearchStrategy[Any] = st.binary(max_size=125).flatmap(
+    lambda data: st.sampled_from([[(frame(PING, data), [])], [(frame(PONG, data), [])]])
+)
+
+
+@given(st.lists(TEXTS | SPLIT | CONTROL, max_size=6), st.lists(st.integers(1, 40), min_size=1))
+def test_a_parser_knows_when_it_may_go_however_the_bytes_are_cut(messages: Any, pieces: list[int]) -> None:
+    wire = b"".join(data for message in messages for data, _texts in message)
+    ends, at, open_message = {0}, 0, False
+    for message in messages:
+        for index, (data, _texts) in enumerate(message):
+            at += len(data)
+            open_message = index < len(message) - 1
+            if not open_message:
+                ends.add(at)
+    incoming, got, at, turn = Incoming(), [], 0, 0
+    while at < len(wire):
+        piece = wire[at : at + pieces[turn % len(pieces)]]
+        turn += 1
+        got += [message["text"] for message in incoming.feed(piece)]
+        at += len(piece)
+        incoming.reply()
+        assert not incoming.is_over
+        assert incoming.is_between == (at in ends)
+    assert got == [text for message in messages for _data, texts in message for text in texts]
+
+
+@given(st.binary(max_size=140) | st.binary(max_size=130).map(lambda data: frame(PONG, data[:125])))
+def test_a_lone_pong_is_what_the_parser_would_pass_over(data: bytes) -> None:
+    if is_pong(data):
+        incoming = Incoming()
+        assert incoming.feed(data) == []
+        assert incoming.reply() == b""
+        assert incoming.is_between
+        assert not incoming.is_over
+
+
+async def test_a_client_that_only_listens_has_no_parser() -> None:
+    async with layer("push") as wire, raw(wire.port, handshake()) as client:
+        push: Any = wire.sinks[0]
+        await client.send(frame(TEXT, b"a", fin=False))
+        await eventually(lambda: push._incoming is not None)
+        await client.send(frame(CONT, b"b"))
+        assert await client.frames(1) == [(TEXT, b"ab")]
+        assert push._incoming is None
+        assert push._session is None
+        await client.send(frame(PONG))
+        await client.send(frame(PING))
+        assert await client.frames(1) == [(PONG, b"")]
+        assert push._incoming is None
+
+
+@pytest.fixture
+def arrival() -> Any:
+    values = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32)  # type: ignore[arg-type]
+    return functools.partial(Arrival, Crowd(values), Metrics())
+
+
+@pytest.mark.parametrize("kind", [Push, StockProtocol])
+async def test_the_rehearsal_passes(kind: type, arrival: Any) -> None:
+    await rehearse(arrival, kind)
+
+
+@pytest.mark.parametrize("method", ["arrive", "accept", "write", "close", "_parse", "connection_lost"])
+async def test_the_rehearsal_notices_each_broken_part(
+    method: str, arrival: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.rehearsal.SECONDS", 0.5)
+    monkeypatch.setattr(Push, method, lambda *_arguments: None)
+    with pytest.raises(Exception):  # noqa: B017, PT011 - any will do
+        await rehearse(arrival, Push)
+
+
+async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
+    start_relay: StartRelay,
+    user: UUID,
+    db: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("relay.rehearsal.SECONDS", 0.5)
+    monkeypatch.setattr(Push, "accept", lambda *_arguments: None)
+    relay = await start_relay()
+    assert relay.relay.public.config.ws is StockProtocol
+    assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == ["relay.app"]
+    async with relay.peer(user) as peer:
+        assert peer.frames[0]["type"] == "hello"
+
+
+@pytest.mark.parametrize(("sockets", "expected"), [("push", Push), ("stock", StockProtocol)])
+async def test_the_setting_chooses(start_relay: StartRelay, sockets: str, expected: type) -> None:
+    assert (await start_relay(sockets=sockets)).relay.public.config.ws is expected
