@@ -79,7 +79,7 @@ class Listener:
                     self._say(leaf(group))
                 finally:
                     self._end_link()
-            await asyncio.sleep(random.uniform(0.05, 0.4))  # noqa: S311 - spreads reconnects, no secret
+            await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - spreads reconnects, no secret
 
     def _say(self, error: BaseException) -> None:
         if isinstance(error, POOLED) and not self._pooled:

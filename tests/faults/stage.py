@@ -34,13 +34,13 @@ class Proxy:
 
     def __init__(self) -> None:
         self.port = 0
-        self.targets: list[int] = []
+        self.targets: list[int | str] = []  # a port, or the path of a socket
         self._open = asyncio.Event()
         self._open.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, *targets: int) -> None:
+    async def start(self, *targets: int | str) -> None:
         self.targets = list(targets)
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -54,7 +54,10 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for target in list(self.targets):
             try:
-                there, back = await asyncio.open_connection("127.0.0.1", target)
+                if isinstance(target, str):
+                    there, back = await asyncio.open_unix_connection(target)
+                else:
+                    there, back = await asyncio.open_connection("127.0.0.1", target)
                 break
             except OSError:
                 continue

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 BACKENDS = "pid <> pg_backend_pid() and application_name like 'after-hours relay%'"
 
 
-async def test_a_killed_connection_is_made_again_and_nothing_is_lost(relay: Running, db: Connection, user: UUID) -> None:
+async def test_a_killed_connection_is_made_again_and_nothing_is_lost(
+    relay: Running, db: Connection, user: UUID
+) -> None:
     async with relay.peer(user) as peer:
         for _ in range(3):
             db.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {BACKENDS}")
@@ -66,7 +68,7 @@ async def test_nothing_depends_on_notify(relay: Running, db: Connection, user: U
         db.execute(
             "insert into after_hours.events (uid, epoch, type, session_id, user_id, deadline, due_at, emitted_at, body)"
             " values (gen_random_uuid(), 'aaaaaaaa', 'after_hours:session_expired', gen_random_uuid(), %s, now(), now(),"
-            " now(), '{\"type\":\"after_hours:session_expired\",\"cursor\":\"aaaaaaaa-1\"}')",
+            ' now(), \'{"type":"after_hours:session_expired","cursor":"aaaaaaaa-1"}\')',
             (user,),
         )
         await peer.until(lambda it: it.events, 5)
@@ -109,7 +111,10 @@ async def test_after_30_seconds_without_a_read_everybody_is_attached_afresh(
     relay: Running, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with relay.peer(user) as peer:
-        db.execute("insert into after_hours.user_blocks values (%s, null, now(), 'x', 'x', now() - interval '2 minutes')", (user,))
+        db.execute(
+            "insert into after_hours.user_blocks values (%s, null, now(), 'x', 'x', now() - interval '2 minutes')",
+            (user,),
+        )
         monkeypatch.setattr("relay.listener.FORGOTTEN_SECONDS", -1)
         await peer.until(lambda it: it.closed, 4)
         assert peer.closed
