@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "b3e3cf38cce34249fce6df3900dc65f4f054ecf2d4389f9f81aaeee2b90c3e28"
+SHA256 = "72f27bd4b2cb1beba9fd5da91a1e1771ed3e608b80725b4e5948e9bd3706c9f2"
 
 
 def upgrade() -> None:

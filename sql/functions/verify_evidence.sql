@@ -50,6 +50,11 @@ as $$
             count(*) as batches,
             count(*) filter (where k.wrong is not null) as broken,
             max(k.seq) as last_seq,
+            (
+                select count(*)
+                from after_hours.purged_matches as t
+                where not exists (select from after_hours.purge_batches as b where b.seq = t.seq)
+            ) as strays,
             (array_agg(k.hash order by k.seq desc))[1] as last_hash,
             (array_agg(format('run %s batch %s (%s of the chain)', k.run_id, k.batch, k.seq) order by k.seq) filter (where k.wrong is not null))[1] as first_broken
         from checked as k
@@ -57,14 +62,21 @@ as $$
 
     select x.run_id, x.batch, x.ok, x.detail
     from (
-        select k.seq, k.run_id, k.batch, k.wrong is null as ok, coalesce(k.wrong, 'ok') as detail
+        select t.seq, null::bigint as run_id, null::integer as batch, false as ok,
+            format('%s tombstones say batch %s of the chain, which is not there', count(*), t.seq) as detail
+        from after_hours.purged_matches as t
+        where not exists (select from after_hours.purge_batches as b where b.seq = t.seq)
+        group by t.seq
+        union all
+        select k.seq, k.run_id, k.batch, k.wrong is null, coalesce(k.wrong, 'ok')
         from checked as k
         union all
         select
             null, null, null,
-            s.broken = 0 and coalesce(s.last_seq, c.anchor_seq) = c.head_seq and coalesce(s.last_hash, c.anchor_hash) = c.head_hash,
+            s.broken = 0 and s.strays = 0 and coalesce(s.last_seq, c.anchor_seq) = c.head_seq and coalesce(s.last_hash, c.anchor_hash) = c.head_hash,
             case
                 when s.broken > 0 then format('%s of %s batches are broken, the first is %s', s.broken, s.batches, s.first_broken)
+                when s.strays > 0 then format('%s tombstones belong to no batch', s.strays)
                 when coalesce(s.last_seq, c.anchor_seq) < c.head_seq
                     then format('the last batches are missing: the chain ends at %s, its head is %s', coalesce(s.last_seq, c.anchor_seq), c.head_seq)
                 when coalesce(s.last_seq, c.anchor_seq) <> c.head_seq or coalesce(s.last_hash, c.anchor_hash) <> c.head_hash

@@ -606,6 +606,8 @@ def test_p8_the_chain_verifies(chain: Connection) -> None:
         ("delete from after_hours.purged_matches where seq = 3; delete from after_hours.purge_batches where seq = 3", (2, 2)),
         ("delete from after_hours.purged_matches where seq >= 5; delete from after_hours.purge_batches where seq >= 5", (None, None)),
         ("update after_hours.evidence_chain set head_hash = sha256('x')", (None, None)),
+        ("insert into after_hours.purged_matches values (gen_random_uuid(), 99, now(), 0)", (None, None)),
+        ("delete from after_hours.purge_batches where seq = 6", (None, None)),
     ],
 )  # fmt: skip
 def test_p8_a_tampered_row_is_named(chain: Connection, tampering: str, first: tuple[int | None, int | None]) -> None:
@@ -730,9 +732,9 @@ def test_p8_no_login_role_can_touch_evidence(db: Connection, login: Connect) -> 
 
 HOLD = "select after_hours.place_hold('00000000-0000-4000-8000-000000000000', 'report', 'x')"
 SEATS = {
-    HOLD: {"moderator"},
-    "select after_hours.place_user_hold('00000000-0000-4000-8000-000000000000', 'report', 'x')": {"moderator"},
-    "select after_hours.release_hold(0, 'x')": {"moderator"},
+    HOLD: {"moderator", "dba"},
+    "select after_hours.place_user_hold('00000000-0000-4000-8000-000000000000', 'report', 'x')": {"moderator", "dba"},
+    "select after_hours.release_hold(0, 'x')": {"moderator", "dba"},
     "select * from after_hours.retained_messages": {"moderator"},
     "select * from after_hours.holds": {"moderator", "dba"},
     "select * from after_hours.hold_log": {"moderator", "dba"},

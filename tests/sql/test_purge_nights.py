@@ -1,6 +1,5 @@
 """A year of nights through real runs: history is moved back a day at a time, so that each night is a night to the purge."""
 
-
 from __future__ import annotations
 
 import math

@@ -1,7 +1,6 @@
 """P6 as a property: two sessions of the application, a moderator and a purge that stops before each of its steps,
 in any order Hypothesis can think of; after each step, what is committed is looked at."""
 
-
 from __future__ import annotations
 
 import threading

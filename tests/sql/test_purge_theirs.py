@@ -1,6 +1,5 @@
 """Other people's schema: what references, guards or hides matches and messages. Nothing lost, nothing stuck, all named."""
 
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
