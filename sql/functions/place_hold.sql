@@ -52,4 +52,4 @@ comment on function after_hours.place_hold(uuid, text, text, timestamptz) is
 'Keeps a match from the purge: kind is report, legal, appeal or manual; keep_until null means until released. Returns the hold. Errors AH003 (unknown), AH004 (already purged), AH007 (arguments), AH009 (locked).';
 alter function after_hours.place_hold(uuid, text, text, timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.place_hold(uuid, text, text, timestamptz) from public;
-grant execute on function after_hours.place_hold(uuid, text, text, timestamptz) to after_hours_moderator;
+grant execute on function after_hours.place_hold(uuid, text, text, timestamptz) to after_hours_moderator, after_hours_dba;

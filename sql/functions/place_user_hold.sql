@@ -34,4 +34,4 @@ comment on function after_hours.place_user_hold(uuid, text, text, timestamptz) i
 'Keeps every match of a user, present and future, from the purge. Same kinds and keep_until as place_hold(). Returns the hold. Errors AH007, AH009.';
 alter function after_hours.place_user_hold(uuid, text, text, timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.place_user_hold(uuid, text, text, timestamptz) from public;
-grant execute on function after_hours.place_user_hold(uuid, text, text, timestamptz) to after_hours_moderator;
+grant execute on function after_hours.place_user_hold(uuid, text, text, timestamptz) to after_hours_moderator, after_hours_dba;

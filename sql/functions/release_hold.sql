@@ -50,4 +50,4 @@ comment on function after_hours.release_hold(bigint, text) is
 'Ends a hold and moves it to hold_log with who and why. Returns that row. Errors AH006 (unknown or already released), AH007 (no reason), AH009 (locked).';
 alter function after_hours.release_hold(bigint, text) owner to after_hours_owner;
 revoke all on function after_hours.release_hold(bigint, text) from public;
-grant execute on function after_hours.release_hold(bigint, text) to after_hours_moderator;
+grant execute on function after_hours.release_hold(bigint, text) to after_hours_moderator, after_hours_dba;

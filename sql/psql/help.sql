@@ -1,0 +1,4 @@
+-- Everything there is to type | reads nothing, locks nothing
+\t on
+select after_hours.help();
+\t off

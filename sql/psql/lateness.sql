@@ -1,0 +1,2 @@
+-- How late events were, per hour | reads all events of three days, locks nothing
+select * from after_hours.lateness limit 48;
