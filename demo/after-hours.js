@@ -9,7 +9,8 @@ const SILENCE = 45_000; // ms without a frame: the connection is dead, whatever 
 const PATIENCE = 10_000; // for a hello, and for an answer to sync
 const TOKEN_PATIENCE = 15_000;
 const GRACE = 1_500; // a deadline known late is announced within a second; after this we look ourselves …
-const ANSWER = 3_000; // … and wait so long for the relay's answer
+const ANSWER = 3_000; // … and wait so long for the relay's answer …
+const BEHIND = 500; // … or for the event itself, which may be right behind it
 const SETTLED = 10_000; // a connection that lasted so long was a good one: the back-off starts afresh
 const REMEMBERED = 500; // announcements, each by its id and by what it was about
 const LONGEST_TIMER = 60_000; // timers are set anew from the best clock at least this often
@@ -97,10 +98,11 @@ class Sessions {
   }
 
   // What the application's own server has just answered.
-  takeOwn({ sessionId, expiresAt }) {
+  takeOwn({ sessionId, expiresAt }, now) {
     const end = Date.parse(expiresAt);
-    const [expires, warns] = [end, end - this.#lead].map((instant) => new Date(instant).toISOString()); // as the relay writes
-    this.#byId.set(sessionId, { sessionId, expiresAt: expires, warnsAt: warns, state: "active" });
+    const iso = (instant) => new Date(instant).toISOString(); // as the relay writes instants
+    const warnsAt = iso(Math.max(end - this.#lead, Math.min(now, end))); // of a short session at once
+    this.#byId.set(sessionId, { sessionId, expiresAt: iso(end), warnsAt, state: "active" });
   }
 
   takeEvent({ type, sessionId, expiresAt, reason, emittedAt }) {
@@ -164,7 +166,7 @@ export class AfterHours {
 
   // Call it after a change of your own, with what your server answered, if it names the session and its new end.
   sync(known) {
-    if (known) this.#sessions.takeOwn(known);
+    if (known) this.#sessions.takeOwn(known, this.now());
     else this.#changedAt = this.now(); // what we know is out of date: nothing is announced from it
     this.#ask();
     this.#changed();
@@ -336,7 +338,7 @@ export class AfterHours {
   // How long to leave it to the relay. Connected, its word counts: the deadline may have moved without our knowing.
   #wait(key, due, now) {
     if (this.#state.state !== "live") return 0;
-    if (this.#sessions.heardAt >= due) return this.#sessions.heardAt + GRACE - now;
+    if (this.#sessions.heardAt >= due + GRACE) return this.#sessions.heardAt + BEHIND - now;
     if (now < due + GRACE) return due + GRACE - now;
     if (!this.#asked.has(key)) {
       this.#asked.set(key, now);

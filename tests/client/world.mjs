@@ -21,11 +21,12 @@ export class World {
   }
 
   extend(id, by) {
-    this.sessions.get(id).deadline += by;
+    const session = this.sessions.get(id);
+    Object.assign(session, { deadline: session.deadline + by, movedAt: this.clock.time });
     return this.known(id);
   }
 
-  end(id) { Object.assign(this.sessions.get(id), { deadline: this.clock.time, isOver: true }); }
+  end(id) { Object.assign(this.sessions.get(id), { deadline: this.clock.time, movedAt: this.clock.time, isOver: true }); }
 
   known(id) { return { sessionId: id, expiresAt: iso(this.sessions.get(id).deadline) }; }
 
