@@ -38,14 +38,19 @@ def restart(instance: Instance) -> None:
 
 @pytest.fixture
 def db(scheduled: Instance) -> Iterator[Connection]:
-    """A clean database in which pg_cron runs at least one loop."""
-    with scheduled.connect() as connection:
-        is_announcing = len(connection.execute(LOOPS).fetchall()) > 0
-    if not is_announcing:
+    """A clean database in which pg_cron runs at least one loop: its heartbeat is seen after the cleaning."""
+    for _ in range(3):
+        with scheduled.connect() as connection:
+            if connection.execute(LOOPS).fetchall():
+                reset(connection)
+                end = time.monotonic() + 4
+                while time.monotonic() < end:
+                    if connection.execute("select from after_hours.emitter where heartbeat_at is not null").fetchall():
+                        yield connection
+                        return
+                    time.sleep(0.1)
         restart(scheduled)
-    with scheduled.connect() as connection:
-        reset(connection)
-        yield connection
+    raise AssertionError("pg_cron runs no loop that lasts")
 
 
 @pytest.fixture
