@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ def own(make_instance: Callable[..., Instance]) -> Instance:
     instance = make_instance("cluster")
     with instance.connect() as connection:
         connection.execute("select after_hours.uninstall_jobs()")
+        connection.execute("update after_hours.settings set announce_since = '2000-01-01Z'")
         connection.execute((ISOLATION / "setup.sql").read_text())
     return instance
 
@@ -59,7 +60,7 @@ def stop_before(instance: Instance, step: str) -> tuple[int, Connection, threadi
     pid = purger.info.backend_pid
 
     def call() -> None:
-        with suppress(psycopg.OperationalError):
+        with suppress(psycopg.OperationalError), closing(purger):
             purger.execute("CALL after_hours.purge('schedule')")
 
     thread = threading.Thread(target=call)
@@ -99,9 +100,10 @@ def test_p6_the_backend_is_killed(own: Instance, step: str) -> None:
 
 @pytest.mark.parametrize("step", ["5b", "7"])
 def test_p6_the_server_is_killed(own: Instance, step: str) -> None:
-    _, control, thread = stop_before(own, step)
+    pid, control, thread = stop_before(own, step)
     directory = Path(value(control, "show data_directory"))
     os.kill(int((directory / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)  # orphans would go on for a while
     control.close()
     thread.join(20)
     own.dev("cluster")
