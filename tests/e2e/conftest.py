@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import REPO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.conftest import Instance
 
@@ -26,11 +26,11 @@ FILES = (
 
 
 @pytest.fixture(scope="session")
-def running(make_instance: Callable[..., Instance]) -> Iterator[Instance]:
+def running(make_instance: Callable[..., Instance]) -> Instance:
     """PostgreSQL with pg_cron's loops, the demo page, and a relay that drains quickly, as tests restart it."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RELAY_DRAIN_SECONDS", "3")
-        yield make_instance("up", "--detach")
+        return make_instance("up", "--detach")
 
 
 @pytest.fixture(scope="session")
