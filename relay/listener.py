@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from relay.health import Metrics
     from relay.hub import Hub
     from relay.receipts import Receipts
-    from relay.records import Answer, Ask
+    from relay.records import Answer, Ask, Event
     from relay.settings import Settings
 
 log = logging.getLogger("relay.listener")
@@ -121,7 +121,9 @@ class Listener:
         while True:
             woken, self._was_woken = self._was_woken, False
             self._woken.clear()
+            started = time.time()
             page = await link.read(self._hub.cursor)
+            tell_reads(started, page.events)
             now = time.monotonic()
             if self._hub.life is not None and now - self._read_at > FORGOTTEN_SECONDS:
                 self._hub.attach_afresh()
@@ -198,9 +200,13 @@ class Listener:
         if link is None:
             raise ConnectionError("not connected")
         try:
-            return await link.attach(
+            started = time.time()
+            answers = await link.attach(
                 [ask.user for ask in asks], [ask.cursor for ask in asks], [ask.issued_at for ask in asks]
             )
+            for answer in answers:
+                tell_reads(started, answer.events)
+            return answers
         except TROUBLE as error:
             log.warning("attach failed", extra={"reason": f"{type(error).__name__}: {error}"})
             link.terminate()  # if it can't be asked it isn't followed either
@@ -212,6 +218,12 @@ class Listener:
             return await self._link.status() if self._link else None
         except TROUBLE:
             return None
+
+
+def tell_reads(started: float, events: list[Event]) -> None:
+    """At level debug: which events were read, by a call that began then. For the fault matrix's checker."""
+    if events and log.isEnabledFor(logging.DEBUG):
+        log.debug("read", extra={"started": started, "cursors": [event.cursor for event in events]})
 
 
 def leaf(error: BaseException) -> BaseException:

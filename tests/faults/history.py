@@ -1,4 +1,8 @@
-"""What happened, and what must hold of it: lost = duplicated = misdelivered = reordered = out of date = 0."""
+"""What happened, and what must hold of it: lost = duplicated = misdelivered = reordered = out of date = 0.
+
+Out of date is exact: a warning is wrong if the call that read it began after its deadline had passed, or after the
+change that moved the deadline had been acknowledged. How late a busy machine hands it over does not count.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uuid import UUID
 
-MARGIN = 1.0  # seconds between a relay's read and our clock's reading when the frame is handled
 LAG = 3.0  # seconds before a failover whose commits the standby may not have had
 
 
@@ -29,17 +32,20 @@ class History:
 
     chains: list[Chain] = field(default_factory=list)
     owners: dict[str, UUID] = field(default_factory=dict)
-    moves: list[tuple[str, float]] = field(default_factory=list)  # session, when its new deadline had committed
+    moves: list[tuple[str, float, float]] = field(default_factory=list)  # session, acknowledged when, its new deadline
+    unknown: set[str] = field(default_factory=set)  # sessions of which nobody knows what the last change came to
     failovers: list[float] = field(default_factory=list)
-    pauses: list[tuple[float, float]] = field(default_factory=list)  # a relay stopped, or we: what was read comes late
+    reads: dict[str, list[float]] = field(default_factory=dict)  # when the calls began that read a cursor's event
     faults: Counter[str] = field(default_factory=Counter)
-
-    def is_paused(self, at: float) -> bool:
-        return any(start <= at <= end + MARGIN for start, end in self.pauses)
 
 
 def seconds(instant: str) -> float:
     return datetime.fromisoformat(instant.replace("Z", "+00:00")).timestamp()
+
+
+def same(deadline: float, instant: str) -> bool:
+    """The protocol cuts milliseconds."""
+    return abs(deadline - seconds(instant)) < 0.002
 
 
 def is_event(frame: dict[str, Any]) -> bool:
@@ -58,10 +64,11 @@ def check(history: History, events: list[Any], unannounced: int) -> tuple[dict[s
     by_user: dict[UUID, list[Any]] = {}
     for row in events:
         by_user.setdefault(row["user_id"], []).append(row)
-    moves: dict[str, list[float]] = {}
-    for session, at in history.moves:
-        if not any(at <= failed <= at + LAG or failed - LAG <= at <= failed for failed in history.failovers):
-            moves.setdefault(session, []).append(at)
+    moves: dict[str, list[tuple[float, float]]] = {}
+    for session, at, deadline in history.moves:
+        moves.setdefault(session, []).append((at, deadline))
+        if any(failed - LAG <= at <= failed for failed in history.failovers):
+            history.unknown.add(session)  # the standby may not have had it
     totals["unannounced"] = unannounced
     totals["event rows"] = len(events)
     for chain in history.chains:
@@ -93,13 +100,18 @@ def check(history: History, events: list[Any], unannounced: int) -> tuple[dict[s
             seen.add(frame["cursor"])
             got.add(frame["id"])
             last[epoch] = max(int(number), last.get(epoch, -1))
-            if frame["type"] == "after_hours:session_expiring" and not history.is_paused(at):
-                if at > seconds(frame["expiresAt"]) + MARGIN:
-                    breach("out of date", f"{name}: passed {at - seconds(frame['expiresAt']):.2f} s before: {frame}")
-                emitted = seconds(frame["emittedAt"])
-                moved = [when for when in moves.get(frame["sessionId"], ()) if emitted < when < at - MARGIN]
-                if moved:
-                    breach("out of date", f"{name}: moved {at - moved[0]:.2f} s before: {frame}")
+            if frame["type"] == "after_hours:session_expiring":
+                read = max((one for one in history.reads.get(frame["cursor"], ()) if one <= at), default=None)
+                if read is None:
+                    breach("unread", f"{name}: no relay says that it has read {frame}")
+                    continue
+                changes = moves.get(frame["sessionId"], []) if frame["sessionId"] not in history.unknown else []
+                told = [number for number, (when, _) in enumerate(changes) if when < read]
+                if told and not any(same(deadline, frame["expiresAt"]) for _, deadline in changes[told[-1] :]):
+                    since = read - changes[told[-1]][0]
+                    breach("out of date", f"{name}: moved {since:.3f} s before it was read: {frame}")
+                if seconds(frame["expiresAt"]) < read - 0.001:  # the frame's instants are cut to milliseconds
+                    breach("out of date", f"{name}: passed before it was read at {read}: {frame}")
         for row in by_user.get(chain.user, ()):
             if row["type"] != "after_hours:session_expired" or str(row["uid"]) in got:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 import re
@@ -162,7 +163,7 @@ class RelayProcess:
         environment = {
             **os.environ, "RELAY_DSN": self._dsn, "RELAY_JWT_SECRET": SECRET, "RELAY_NODE": self.name,
             "RELAY_BIND": f"127.0.0.1:{self.port}", "RELAY_ADMIN_BIND": f"127.0.0.1:{self.admin}",
-            "RELAY_DRAIN_SECONDS": "3",
+            "RELAY_DRAIN_SECONDS": "3", "RELAY_LOG_LEVEL": "debug",
         }  # fmt: skip
         with self._log.open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "relay"], cwd=REPO, env=environment, stderr=log)
@@ -260,6 +261,17 @@ class Stage:
         )
         await connection.close()
         shutil.rmtree(old.data)
+
+    def reads(self) -> dict[str, list[float]]:
+        """When each event was read by a relay: the beginning of the call, by cursor."""
+        found: dict[str, list[float]] = {}
+        for relay in self.relays:
+            for line in (self.home / f"relay-{relay.name}.log").read_text().splitlines():
+                if line.startswith('{"event": "read"'):
+                    told = json.loads(line)
+                    for cursor in told["cursors"]:
+                        found.setdefault(cursor, []).append(told["started"])
+        return found
 
     async def tear_down(self) -> None:
         for relay in self.relays:

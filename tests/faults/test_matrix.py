@@ -49,6 +49,7 @@ class Told:
         }  # fmt: skip
         self.rows.append({"user_id": USER, "type": frame["type"], "uid": uid, "session_id": session})
         self.chain.frames.append((self.now + at, frame))
+        self.history.reads[frame["cursor"]] = [self.now - 1]
         return frame
 
     def totals(self) -> dict[str, int]:
@@ -87,13 +88,25 @@ def test_each_breach_is_found() -> None:
     told = Told()
     told.event(1, "session_expiring", ends=-2)
     assert told.totals() == {"out of date": 1}
+    told.history.reads["aaaaaaaa-1"] = [told.now - 3]
+    assert told.totals() == {}, "read in time and handed over late"
+    told.history.reads["aaaaaaaa-1"] = [told.now - 3, told.now - 1.5]
+    assert told.totals() == {"out of date": 1}, "the last read before it came is the one that counts"
+    told.history.reads.clear()
+    assert told.totals() == {"unread": 1}
 
     told = Told()
     warning = told.event(1, "session_expiring", ends=60)
-    told.history.moves.append((warning["sessionId"], told.now - 5))
+    told.history.moves.append((warning["sessionId"], told.now - 0.5, told.now + 90))
+    assert told.totals() == {}, "acknowledged after it had been read"
+    told.history.moves.append((warning["sessionId"], told.now - 5, told.now + 90))
+    told.history.moves.reverse()
     assert told.totals() == {"out of date": 1}
-    told.history.failovers.append(told.now - 4)  # the move may have been lost with the old primary
-    assert told.totals() == {}
+    told.history.moves.append((warning["sessionId"], told.now, told.now + 60))
+    assert told.totals() == {}, "moved to where the warning says, acknowledged later"
+    told.history.moves.pop()
+    told.history.failovers.append(told.now - 4)
+    assert told.totals() == {}, "the move may have been lost with the old primary"
 
 
 def test_a_snapshot_tells_as_well_but_only_if_it_is_one() -> None:
