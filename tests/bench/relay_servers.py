@@ -106,12 +106,17 @@ async def starlette(_kind: str) -> None:
     import uvicorn
     from starlette.applications import Starlette
     from starlette.routing import WebSocketRoute
+    from starlette.websockets import WebSocketDisconnect
 
     async def application(websocket: Any) -> None:
         await websocket.accept()
-        clients[user_of(str(websocket.url))] = websocket
-        while True:
-            await websocket.receive_text()
+        user = user_of(str(websocket.url))
+        clients[user] = websocket
+        try:
+            while True:
+                await websocket.receive_text()
+        except WebSocketDisconnect:
+            clients.pop(user, None)
 
     async def send(websocket: Any, text: str) -> None:
         await websocket.send_text(text)
@@ -134,8 +139,10 @@ async def websockets(_kind: str) -> None:
     from websockets.asyncio.server import broadcast, serve
 
     async def handler(connection: Any) -> None:
-        clients[user_of(connection.request.path)] = connection
+        user = user_of(connection.request.path)
+        clients[user] = connection
         await connection.wait_closed()
+        clients.pop(user, None)
 
     async def send(connection: Any, text: str) -> None:
         await connection.send(text)
@@ -158,6 +165,7 @@ async def aiohttp(_kind: str) -> None:
         clients[int(request.query["u"])] = response
         async for _message in response:
             pass
+        clients.pop(int(request.query["u"]), None)
         return response
 
     async def send(response: Any, text: str) -> None:
@@ -184,6 +192,9 @@ async def picows(_kind: str) -> None:
 
         def on_ws_connected(self, transport: Any) -> None:
             clients[self.user] = transport
+
+        def on_ws_disconnected(self, _transport: Any) -> None:
+            clients.pop(self.user, None)
 
     def listener(request: Any) -> Any:
         return Client(user_of(request.path.decode()))
