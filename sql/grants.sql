@@ -11,7 +11,14 @@ to after_hours_app;
 
 grant usage on schema after_hours to after_hours_jobs, after_hours_app, after_hours_relay, after_hours_moderator, after_hours_dba;
 grant create on schema after_hours to after_hours_jobs; -- it owns the functions that read pg_cron's tables
-grant usage on schema cron to after_hours_jobs;
+do $$
+begin
+    -- a superuser's to give: 0001 asked for it where we are not one
+    if not has_schema_privilege('after_hours_jobs', 'cron', 'usage') then
+        grant usage on schema cron to after_hours_jobs;
+    end if;
+end
+$$;
 
 -- The DBA reads every table of the stored logic and changes policy; rows are changed by routines only.
 do $$

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "72f27bd4b2cb1beba9fd5da91a1e1771ed3e608b80725b4e5948e9bd3706c9f2"
+SHA256 = "372e686d34ade3370bf083d03e4ebb6155ef100ae2b45eb2a8e04a9e714f52d0"
 
 
 def upgrade() -> None:

@@ -39,33 +39,56 @@ begin
     if not v_super then
         if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
             v_missing := v_missing || 'create extension pg_cron;'::text;
-        elsif not has_schema_privilege('after_hours_jobs', 'cron', 'usage') then
-            v_missing := v_missing || 'grant usage on schema cron to after_hours_jobs;'::text;
         end if;
-        if v_missing is null and not (
-            pg_has_role(current_user, 'after_hours_owner', 'member') and pg_has_role(current_user, 'after_hours_jobs', 'member')
-        ) then
-            v_missing := array[format('grant after_hours_owner, after_hours_jobs to %I;', current_user)];
+        if v_missing is null then
+            v_missing := array_remove(array[
+                case when not has_schema_privilege('after_hours_jobs', 'cron', 'usage') then
+                    'grant usage on schema cron to after_hours_jobs;'
+                end,
+                case when (
+                    select count(*)
+                    from pg_catalog.pg_db_role_setting as d
+                    cross join lateral unnest(d.setconfig) as c (item)
+                    where d.setrole = 'after_hours_jobs'::regrole and d.setdatabase = 0 and c.item = any(array[
+                        'statement_timeout=0', 'idle_in_transaction_session_timeout=0', 'default_transaction_isolation=read committed'
+                    ])
+                ) < 3 then
+                    'alter role after_hours_jobs set statement_timeout = 0; '
+                    'alter role after_hours_jobs set idle_in_transaction_session_timeout = 0; '
+                    'alter role after_hours_jobs set default_transaction_isolation = ''read committed'';'
+                end,
+                case when not (
+                    pg_has_role(current_user, 'after_hours_owner', 'member') and pg_has_role(current_user, 'after_hours_jobs', 'member')
+                ) then
+                    format('grant after_hours_owner, after_hours_jobs to %I;', current_user)
+                end,
+                case when not has_database_privilege(current_database(), 'create') then
+                    format('grant create on database %I to %I;', current_database(), current_user)
+                end,
+                case when not has_schema_privilege('public', 'create') then
+                    format('grant create on schema public to %I;', current_user)
+                end
+            ], null);
         end if;
-        if v_missing is not null then
+        if cardinality(v_missing) > 0 then
             raise exception using
                 errcode = 'AH032',
                 message = format('role %s may not do everything the installation needs; nothing has been changed', current_user),
                 detail = 'A superuser must first run, in this database: ' || array_to_string(v_missing, ' '),
                 hint = 'Run the statements in DETAIL as a superuser, then repeat.';
         end if;
+        return;
     end if;
     if v_missing is not null then
         execute array_to_string(v_missing, ' ');
         raise notice 'roles created: %', array_to_string(v_missing, ' ');
     end if;
+    -- The clock of a run is its own: a statement_timeout would count a whole announce_loop.
+    alter role after_hours_jobs set statement_timeout = 0;
+    alter role after_hours_jobs set idle_in_transaction_session_timeout = 0;
+    alter role after_hours_jobs set default_transaction_isolation = 'read committed';
 end
 $$;
-
--- The clock of a run is its own: a statement_timeout would count a whole announce_loop.
-alter role after_hours_jobs set statement_timeout = 0;
-alter role after_hours_jobs set idle_in_transaction_session_timeout = 0;
-alter role after_hours_jobs set default_transaction_isolation = 'read committed';
 
 -- pg_cron must be loaded, and must run in this database: jobs are found by the database they are in.
 do $$

@@ -128,6 +128,30 @@ def test_one_loop_cancelled_or_killed_the_other_carries_on(db: Connection, blow:
     assert len(late) == 60
 
 
+def test_an_idle_loop_costs_nothing_between_heartbeats(db: Connection) -> None:
+    """No transaction ids, no WAL, no transaction older than two seconds. The margin is for autovacuum's own."""
+    look = (
+        "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xid, heartbeat_at, "
+        "pg_current_wal_insert_lsn() - '0/0'::pg_lsn as wal from after_hours.emitter"
+    )
+    age = (
+        "select coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float as age "
+        f"from pg_stat_activity where pid in ({LOOPS})"
+    )
+    before, oldest = db.execute(look).fetchone(), 0.0
+    assert before is not None
+    for _ in range(70):
+        time.sleep(0.1)
+        row = db.execute(age).fetchone()
+        assert row is not None
+        oldest = max(oldest, row.age)
+    after = db.execute(look).fetchone()
+    assert after is not None
+    assert after.xid - before.xid < 5, "a transaction id each pass would be 7 at least"
+    assert after.wal - before.wal < 100_000
+    assert oldest < 2
+
+
 def test_server_restart_is_picked_up_without_waiting_for_the_minute(scheduled: Instance) -> None:
     with scheduled.connect() as connection:
         reset(connection)

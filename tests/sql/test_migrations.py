@@ -126,6 +126,46 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     assert empty.query("select after_hours.iso_utc('2026-11-24 03:00Z')") == [("2026-11-24T03:00:00.000Z",)]
 
 
+def test_a_role_that_is_no_superuser_is_told_what_to_have_run_and_then_migrates(empty: Migrated) -> None:
+    """It asks until it has all; what it makes is the same schema, tables of the application its own."""
+    empty.query("drop table if exists public.alembic_version")
+    empty.query("drop role if exists after_hours_stranger; create role after_hours_stranger login")
+    environment = {**os.environ, "AFTER_HOURS_DSN": empty.instance.dsn("after_hours_stranger")}
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    try:
+        for _ in range(4):
+            result = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=60)
+            said = result.stdout + result.stderr
+            if result.returncode == 0:
+                break
+            if "permission denied for schema public" in said:  # alembic's own table comes first
+                empty.query("grant create on schema public to after_hours_stranger")
+                continue
+            assert "(AH032)" in said, said
+            assert empty.query("select to_regnamespace('after_hours')") == [(None,)]
+            empty.query(said.split("in this database: ")[1].split("\n")[0])
+        assert result.returncode == 0, result.stdout + result.stderr
+        owners = empty.query(
+            "select distinct pg_get_userbyid(relowner) from pg_class where relname like 'after\\_hours\\_%s' and relkind = 'r'"
+        )
+        assert owners == [("after_hours_stranger",)]
+        assert (
+            empty.query(
+                "select check_name from after_hours.health where not ok and check_name in ('jobs', 'sql_drift')"
+            )
+            == []
+        )
+        result = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stdout + result.stderr
+        command[-2:] = ["downgrade", "base"]
+        result = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stdout + result.stderr
+    finally:
+        empty.query("drop schema if exists after_hours cascade")
+        empty.query("drop owned by after_hours_stranger cascade; drop role after_hours_stranger")
+        empty.query("create table if not exists public.alembic_version (version_num varchar(32) primary key)")
+
+
 @pytest.mark.parametrize("target", [("upgrade", "0002"), ("upgrade", "+1"), ("downgrade", "0001"), ("downgrade", "-2")])
 def test_other_targets_are_refused(shared: Migrated, target: tuple[str, str]) -> None:
     result = shared.alembic(*target, check=False)
