@@ -153,7 +153,7 @@ class Client:
                 code, reason = closed.rcvd.code, closed.rcvd.reason
         except InvalidStatus as refused:
             status = refused.response.status_code
-            if 400 <= status < 500 and status != 429:
+            if 400 <= status < 500 and status not in (408, 429):
                 raise Stopped(f"HTTP {status}: {(refused.response.body or b'').decode(errors='replace')}") from None
         except (OSError, InvalidHandshake, InvalidMessage, TimeoutError):
             pass
