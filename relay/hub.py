@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("relay.hub")
 
 MAX_HELD = 1000  # rows
-MAX_BATCH = 500  # users in one relay_attach
+MIN_BATCH, MAX_BATCH = 25, 500  # users in one relay_attach; fewer after each that failed, more after each that did not
 
 
 class Hub:
@@ -193,17 +193,20 @@ class Hub:
 
     async def attach_forever(self, attach: Callable[[list[Ask]], Awaitable[list[Answer]]]) -> None:
         """Ask in batches, one call at a time, until the process ends. `attach` raises ConnectionError."""
+        size = MAX_BATCH
         while True:
             await self._asked.wait()
             self._asked.clear()
             while self._asks and self.life is not None:
-                batch = [self._asks.popleft() for _ in range(min(MAX_BATCH, len(self._asks)))]
+                batch = [self._asks.popleft() for _ in range(min(size, len(self._asks)))]
                 generation = self._generation
                 try:
                     answers = await attach(batch)
                 except ConnectionError:
                     self._asks.extendleft(reversed(batch))
+                    size = max(MIN_BATCH, size // 2)
                     break  # take() wakes us when there is a connection again
+                size = min(MAX_BATCH, size * 2)
                 again = [
                     ask
                     for ask, answer in zip(batch, answers, strict=True)

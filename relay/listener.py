@@ -209,7 +209,8 @@ class Listener:
             return answers
         except TROUBLE as error:
             log.warning("attach failed", extra={"reason": f"{type(error).__name__}: {error}"})
-            link.terminate()  # if it can't be asked it isn't followed either
+            if not isinstance(error, TimeoutError):  # too much asked at once is no reason to lose our place
+                link.terminate()
             raise ConnectionError(str(error)) from error
 
     async def status(self) -> str | None:

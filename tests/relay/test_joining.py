@@ -422,6 +422,26 @@ async def test_joins_of_one_turn_are_asked_together(bench: Bench) -> None:
     assert len(asks) == 20
 
 
+async def test_a_batch_that_fails_is_asked_again_in_smaller_ones(bench: Bench) -> None:
+    bench.hub.take(page("A"))
+    sinks = [FakeSink() for _ in range(hub.MAX_BATCH)]
+    for sink in sinks:
+        bench.hub.join(identity(uuid4()), sink, None, 0)
+    sizes = []
+    for _ in range(3):
+        asks, given = await bench.ask()
+        sizes.append(len(asks))
+        given.set_exception(ConnectionError())
+        await bench.settle()
+        bench.hub.take(page("A"))
+    while not all(sink.frames for sink in sinks):
+        asks, given = await bench.ask()
+        sizes.append(len(asks))
+        given.set_result([answer("A", 0, start="fresh") for _ in asks])
+        await bench.settle()
+    assert sizes == [500, 250, 125, 62, 124, 248, 66]
+
+
 async def test_a_block_read_from_the_log_closes_older_tokens_only(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     old, new, other = FakeSink(), FakeSink(), FakeSink()
