@@ -371,6 +371,6 @@ def test_p6_whatever_the_order(instance: Instance, stoppable: None) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30, stateful_step_count=25, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+            max_examples=20, stateful_step_count=25, deadline=None, database=None, suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
