@@ -1,0 +1,139 @@
+"""The commands as somebody types them: serve, tail, check; what they refuse, and that no log line holds a token."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from relay.logs import without_tokens
+from tests.conftest import REPO, free_port
+from tests.relay.conftest import SECRET, cursors, expire, make_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Connection, Instance
+
+
+def environment(instance: Instance, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    return {
+        **kept,
+        "RELAY_DSN": instance.dsn("after_hours_relay"),
+        "RELAY_JWT_SECRET": SECRET,
+        "RELAY_BIND": f"127.0.0.1:{free_port()}",
+        "RELAY_ADMIN_BIND": f"127.0.0.1:{free_port()}",
+        "RELAY_MAX_SOCKETS": "100",
+        **more,
+    }
+
+
+def command(*arguments: str, **options: Any) -> list[str]:
+    return [sys.executable, "-m", "relay", *arguments]
+
+
+@contextmanager
+def serving(variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A relay process that is ready."""
+    with log.open("wb") as errors, subprocess.Popen(command(), cwd=REPO, env=variables, stderr=errors) as process:
+        try:
+            end = time.monotonic() + 15
+            while True:
+                try:
+                    if httpx.get(f"http://{variables['RELAY_ADMIN_BIND']}/readyz").status_code == 200:
+                        break
+                except httpx.HTTPError:
+                    pass
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.05)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_serve_tail_and_what_the_log_says(instance: Instance, db: Connection, user: UUID, tmp_path: Path) -> None:
+    variables = environment(instance, RELAY_LOG_LEVEL="debug")
+    token, expired = make_token(user), make_token(user, exp=time.time() - 3600)
+    url = f"ws://{variables['RELAY_BIND']}/ws"
+    with serving(variables, tmp_path / "log") as process:
+        expire(db, user, user)
+        with subprocess.Popen(
+            command("tail", url, "--after", cursors(db)[0], "--all"),
+            cwd=REPO, env={**variables, "RELAY_TOKEN": token}, stdout=subprocess.PIPE,
+        ) as tail:  # fmt: skip
+            assert tail.stdout
+            hello, event = json.loads(tail.stdout.readline()), json.loads(tail.stdout.readline())
+            assert (hello["start"], event["cursor"]) == ("replayed", cursors(db)[1])
+            tail.send_signal(signal.SIGINT)
+            assert tail.wait(10) == 0
+        refused = subprocess.run(
+            command("tail", url), cwd=REPO, env={**variables, "RELAY_TOKEN": expired}, capture_output=True, timeout=30,
+            check=False,
+        )  # fmt: skip
+        assert refused.returncode == 1
+        assert b"4401" in refused.stderr
+        httpx.get(f"http://{variables['RELAY_BIND']}/events?token={token}")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    lines = (tmp_path / "log").read_text().splitlines()
+    said = [json.loads(line)["event"] for line in lines]
+    assert {"serving", "live", "draining", "drained", "stopped"} <= set(said)
+    for secret in (token, expired, token.split(".")[2], SECRET):
+        assert not any(secret in line for line in lines)
+
+
+def test_check_says_what_is_wrong(instance: Instance, db: Connection) -> None:
+    db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp()")
+    variables = environment(instance)
+
+    def check(**more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            command("check"),
+            cwd=REPO,
+            env={**variables, **more},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = check()
+    assert (code, "BAD" in text) == (0, False), text
+    assert "a primary, hears NOTIFY" in text
+    code, text = check(RELAY_DSN="postgresql://after_hours_relay@/after_hours?host=/nowhere")
+    assert code == 1
+    assert "BAD  RELAY_DSN" in text
+    db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '2 minutes'")
+    code, text = check()
+    assert code == 1
+    assert "nobody announces" in text
+    code, text = check(RELAY_JWT_SECRET="short")
+    assert (code, text) == (2, "RELAY_JWT_SECRET: must be at least 32 bytes, for example from: openssl rand -hex 32\n")
+
+
+def test_a_taken_address_is_named(instance: Instance, db: Connection, tmp_path: Path) -> None:
+    variables = environment(instance)
+    with serving(variables, tmp_path / "log"):
+        second = subprocess.run(command(), cwd=REPO, env=variables, capture_output=True, timeout=30, check=False)
+        assert second.returncode == 2
+        assert b"RELAY_BIND" in second.stderr
+
+
+@pytest.mark.parametrize("where", ["?token={}", "Bearer {}", "{}", 'x"{}"y'])
+def test_what_looks_like_a_token_is_blotted_out(user: UUID, where: str) -> None:
+    token = make_token(user)
+    line = without_tokens(None, "info", {"event": where.format(token), "n": 1})
+    assert token not in line["event"]
+    assert "[token]" in line["event"]
