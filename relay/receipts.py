@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -31,23 +30,26 @@ class Receipts:
         if not self.wanted:
             return
         if socket.unacked is None:
-            socket.unacked = deque(maxlen=MAX_UNACKED)
-        socket.unacked.append(event)
+            socket.unacked = [event]
+        else:
+            socket.unacked.append(event)
+            if len(socket.unacked) > MAX_UNACKED:
+                del socket.unacked[0]
         if event.uid not in self._pending:
             self._put(event, now, None)
 
     def acked(self, socket: Socket, cursor: object) -> None:
         """A client has handled everything up to a cursor: counts only for what this socket was sent."""
-        unacked = socket.unacked
-        if not unacked or all(event.cursor != cursor for event in unacked):
+        unacked = socket.unacked or []
+        sent = [event.cursor for event in unacked]
+        if cursor not in sent:
             return
+        handled = sent.index(cursor) + 1
         now = datetime.now(UTC)
-        while unacked:
-            event = unacked.popleft()
+        for event in unacked[:handled]:
             written = self._pending.get(event.uid, (event, now, None))[1]
             self._put(event, written, now)
-            if event.cursor == cursor:
-                return
+        del unacked[:handled]
 
     def _put(self, event: Event, written: datetime, acked: datetime | None) -> None:
         if len(self._pending) >= MAX_PENDING:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable
     from datetime import datetime, timedelta
     from uuid import UUID
@@ -89,7 +88,7 @@ class Socket:
     was_warned: bool = False
     drained: int = 0
     drained_at: float = 0.0
-    unacked: deque[Event] | None = None
+    unacked: list[Event] | None = None
 
 
 @dataclass(slots=True)
