@@ -123,7 +123,7 @@ async def starlette(_kind: str) -> None:
 
     app = Starlette(routes=[WebSocketRoute("/ws", application)])
     config = uvicorn.Config(
-        app, port=0, ws="websockets-sansio", ws_per_message_deflate=False, ws_ping_interval=None, log_level="error"
+        app, port=0, backlog=2048, ws="websockets-sansio", ws_per_message_deflate=False, ws_ping_interval=None, log_level="error"
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
@@ -150,7 +150,7 @@ async def websockets(_kind: str) -> None:
     async def send_all(text: str) -> None:
         broadcast(clients.values(), text)
 
-    async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+    async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=1024) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await commands(send, send_all)
 
@@ -224,7 +224,7 @@ async def socketio(_kind: str) -> None:
     app = library.ASGIApp(io)
     server = uvicorn.Server(
         uvicorn.Config(
-            app, port=0, ws="websockets-sansio", ws_per_message_deflate=False, ws_ping_interval=None, log_level="error"
+            app, port=0, backlog=2048, ws="websockets-sansio", ws_per_message_deflate=False, ws_ping_interval=None, log_level="error"
         )
     )
     serving = asyncio.create_task(server.serve())
