@@ -17,9 +17,13 @@ TOKEN = re.compile(r"ey[\w-]{8,}\.[\w-]*\.[\w-]*")
 
 def without_tokens(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Blot out tokens in every text of a line."""
-    return {
-        key: TOKEN.sub("[token]", value) if isinstance(value, str) else value for key, value in event.items()
-    }
+    return {key: TOKEN.sub("[token]", value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """False for what a connection attempt that we gave up says when it fails as well (asyncpg, before TLS)."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, ConnectionError) and "never retrieved" in record.getMessage())
 
 
 def configure(level: str) -> None:
@@ -46,3 +50,4 @@ def configure(level: str) -> None:
     # uvicorn logs whole request targets at INFO, and a WebSocket's even with access_log=False.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("websockets").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(is_worth_a_line)

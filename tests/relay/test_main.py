@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from relay.logs import without_tokens
+from relay.logs import is_worth_a_line, without_tokens
 from tests.conftest import REPO, free_port
 from tests.relay.conftest import SECRET, cursors, expire, make_token
 
@@ -137,3 +138,12 @@ def test_what_looks_like_a_token_is_blotted_out(user: UUID, where: str) -> None:
     line = without_tokens(None, "info", {"event": where.format(token), "n": 1})
     assert token not in line["event"]
     assert "[token]" in line["event"]
+
+
+def test_an_attempt_that_was_given_up_says_nothing_more() -> None:
+    def record(error: BaseException, text: str) -> logging.LogRecord:
+        return logging.LogRecord("asyncio", logging.ERROR, "", 0, text, (), (type(error), error, None))
+
+    assert not is_worth_a_line(record(ConnectionError("x"), "Future exception was never retrieved\nfuture: …"))
+    assert is_worth_a_line(record(ConnectionError("x"), "something else"))
+    assert is_worth_a_line(record(ValueError("x"), "Task exception was never retrieved"))
