@@ -67,7 +67,7 @@ def test_hold_release_pause_resume(db: Connection) -> None:
     assert row is not None
     console(db, "6", str(row.id), "settled", "q")
     assert len(db.execute("select from after_hours.hold_log").fetchall()) == 1
-    console(db, "7", "purge", "2 hours", "a backup is running", "q")
+    console(db, "7", "purge", "", "a backup is running", "q")
     assert db.execute("select job from after_hours.pauses").fetchall() == [("purge",)]
     console(db, "8", "purge", "q")
     assert db.execute("select job from after_hours.pauses").fetchall() == []
