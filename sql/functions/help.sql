@@ -12,15 +12,18 @@ as $$
 $help$LOOK
   select * from after_hours.health where not ok;      what is wrong now, and what to type
   select * from after_hours.doctor();                 what will be wrong, settings, other people's schema
-  select * from after_hours.jobs;                     what pg_cron runs, when next, how it went
+  select * from after_hours.jobs;                     what pg_cron runs, when next, how it went; each run: job_runs
   select * from after_hours.upcoming;                 the next warnings and ends
   select * from after_hours.lateness;                 how late events were, per hour
   select * from after_hours.delivery_report where user_id = …;   who was told what, when, on which relay
+  select * from after_hours.unreached_warnings;       standing warnings that no client has acknowledged
+  select * from after_hours.sql_drift;                routines and views that somebody has edited by hand
 PURGE
   select * from after_hours.purge_preview();          what the next run would delete, and what it would not
   call after_hours.purge();                           run it now; progress by NOTICE; Ctrl-C is safe
   select * from after_hours.explain_match('…');       why this one is kept, or when it goes
   select * from after_hours.not_purged;               what should be gone and is not, why, since when
+  select * from after_hours.backlog;                  what is overdue, per day
   select * from after_hours.purge_history;            every run
   select after_hours.arm('why');                      release the brake
 HOLD
@@ -33,7 +36,7 @@ STOP AND GO
   select after_hours.resume_job('purge');             jobs: announce, purge, housekeeping
   select * from after_hours.install_jobs();           put the jobs back as planned
   select * from after_hours.announce_due();           announce what is due, by hand
-USERS
+USERS (for members of after_hours_moderator)
   select after_hours.block_user('user', until, 'reason');  select after_hours.unblock_user('user');
   select after_hours.disconnect_user('user', 'reason');
 PROVE

@@ -13,11 +13,11 @@ as $$
     -- Locks:   none.   Called by: view jobs, check_scheduler.
     select
         p.job, j.schedule, j.active,
-        case p.job
-            when 'purge' then (date_trunc('day', clock_timestamp() at time zone 'UTC' - interval '3 hours') + interval '1 day 3 hours') at time zone 'UTC'
-            when 'purge_catch_up' then date_trunc('hour', clock_timestamp() - interval '17 minutes') + interval '77 minutes'
-            when 'housekeeping' then date_trunc('hour', clock_timestamp() - interval '41 minutes') + interval '101 minutes'
-            when 'announce_boot' then null
+        case
+            when not coalesce(j.active, false) or p.job = 'announce_boot' then null
+            when p.job = 'purge' then (date_trunc('day', clock_timestamp() at time zone 'UTC' - interval '3 hours') + interval '1 day 3 hours') at time zone 'UTC'
+            when p.job = 'purge_catch_up' then date_trunc('hour', clock_timestamp() - interval '17 minutes') + interval '77 minutes'
+            when p.job = 'housekeeping' then date_trunc('hour', clock_timestamp() - interval '41 minutes') + interval '101 minutes'
             else date_trunc('minute', clock_timestamp()) + interval '1 minute'
         end,
         coalesce(r.status = 'running', false), r.start_time, r.end_time - r.start_time, r.status, r.return_message,

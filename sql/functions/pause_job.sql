@@ -21,7 +21,7 @@ begin
             errcode = 'AH038',
             message = 'a pause needs an end that lies ahead',
             hint = format('select after_hours.pause_job(%L, now() + interval ''2 hours'', %L);', p_job, p_reason);
-    elsif coalesce(p_reason, '') = '' then
+    elsif coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH039',
             message = 'a pause needs a reason: somebody will ask',

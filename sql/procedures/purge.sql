@@ -110,7 +110,11 @@ begin
     end loop;
     raise notice 'run % %: % matches, % messages in % s',
         v_run.id, v_batch.outcome, v_matches, v_messages, pg_catalog.round(v_elapsed, 2)
-        using hint = 'select * from after_hours.purge_history limit 1; and what stays: select * from after_hours.not_purged;';
+        using hint = case
+            when p_match_id is not null and v_matches = 0
+                then pg_catalog.format('It stays, and this says why: select * from after_hours.explain_match(%L);', p_match_id)
+            else 'select * from after_hours.purge_history limit 1; and what stays: select * from after_hours.not_purged;'
+        end;
 end
 $$;
 comment on procedure after_hours.purge(text, numeric, uuid, text) is
