@@ -28,7 +28,7 @@ begin
 end
 $$;
 comment on function after_hours.block_user(uuid, timestamptz, text) is
-'Refuses a user at every relay until p_until (null: until unblock_user) and closes the user''s sockets. Errors: AH063. Source: DESIGN 8, "Blocks".';
+'Refuses a user at every relay until p_until (null: until unblock_user) and closes the user''s sockets. Errors: AH063.';
 alter function after_hours.block_user(uuid, timestamptz, text) owner to after_hours_owner;
 revoke all on function after_hours.block_user(uuid, timestamptz, text) from public;
 grant execute on function after_hours.block_user(uuid, timestamptz, text) to after_hours_moderator;

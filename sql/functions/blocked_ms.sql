@@ -12,6 +12,6 @@ as $$
     where p_until > statement_timestamp();
 $$;
 comment on function after_hours.blocked_ms(timestamptz) is
-'Milliseconds until a block ends, at most a day; null when there is none. Source: DESIGN 8, close code 4403.';
+'Milliseconds until a block ends, at most a day; null when there is none.';
 alter function after_hours.blocked_ms(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.blocked_ms(timestamptz) from public;

@@ -31,6 +31,6 @@ begin
 end
 $$;
 comment on function after_hours.cursor_id(text, bigint, bigint) is
-'The event id a cursor stands for, or null when it can''t be continued from: unreadable, unknown, trimmed, or of ids that may have been issued again. Source: DESIGN 8, "Resume".';
+'The event id a cursor stands for, or null when it can''t be continued from: unreadable, unknown, trimmed, or of ids that may have been issued again.';
 alter function after_hours.cursor_id(text, bigint, bigint) owner to after_hours_owner;
 revoke all on function after_hours.cursor_id(text, bigint, bigint) from public;

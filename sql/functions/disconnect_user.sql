@@ -22,7 +22,7 @@ begin
 end
 $$;
 comment on function after_hours.disconnect_user(uuid, text) is
-'Closes a user''s sockets at every relay; tokens issued before now are refused from now on. Source: DESIGN 8, "Blocks".';
+'Closes a user''s sockets at every relay; tokens issued before now are refused from now on.';
 alter function after_hours.disconnect_user(uuid, text) owner to after_hours_owner;
 revoke all on function after_hours.disconnect_user(uuid, text) from public;
 grant execute on function after_hours.disconnect_user(uuid, text) to after_hours_moderator;

@@ -45,7 +45,7 @@ begin
 end
 $$;
 comment on function after_hours.doctor() is
-'Examines server, pg_cron, roles, settings, other people''s foreign keys and triggers, vacuum and indexes; says for each what to do. What needs attention comes first. Source: FACTS.';
+'Examines server, pg_cron, roles, settings, other people''s foreign keys and triggers, vacuum and indexes; says for each what to do. What needs attention comes first.';
 alter function after_hours.doctor() owner to after_hours_owner;
 revoke all on function after_hours.doctor() from public;
 grant execute on function after_hours.doctor() to after_hours_dba;

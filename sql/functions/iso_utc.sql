@@ -11,6 +11,6 @@ as $$
     select to_char(date_trunc('milliseconds', p_instant at time zone 'UTC'), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
 $$;
 comment on function after_hours.iso_utc(timestamptz) is
-'An instant as ISO 8601 in UTC with milliseconds, whatever the session''s TimeZone. Source: DESIGN 5, "routines that format instants pin UTC".';
+'An instant as ISO 8601 in UTC with milliseconds, whatever the session''s TimeZone.';
 alter function after_hours.iso_utc(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.iso_utc(timestamptz) from public;

@@ -24,7 +24,7 @@ as $$
         and not exists (select from after_hours.receipts as r where r.uid = e.uid and r.first_ack is not null);
 $$;
 comment on function after_hours.list_unreached_warnings() is
-'Standing warnings, emitted at least 5 s ago, that no client has acknowledged. Read it as view unreached_warnings. Source: issue 6.4.';
+'Standing warnings, emitted at least 5 s ago, that no client has acknowledged. Read it as view unreached_warnings.';
 alter function after_hours.list_unreached_warnings() owner to after_hours_owner;
 revoke all on function after_hours.list_unreached_warnings() from public;
 grant execute on function after_hours.list_unreached_warnings() to after_hours_app, after_hours_dba;

@@ -20,6 +20,6 @@ begin
 end
 $$;
 comment on function after_hours.log_position() is
-'Newest epoch, head and floor of the event log, and the life they belong to (epoch and server run). Source: DESIGN 8, "Resume".';
+'Newest epoch, head and floor of the event log, and the life they belong to (epoch and server run).';
 alter function after_hours.log_position() owner to after_hours_owner;
 revoke all on function after_hours.log_position() from public;

@@ -56,7 +56,7 @@ begin
 end
 $$;
 comment on function after_hours.next_due(timestamptz) is
-'Next instant at which a warning or an end is due, in the past if one is overdue, null if none lies ahead. Source: DESIGN 1, "due".';
+'Next instant at which a warning or an end is due, in the past if one is overdue, null if none lies ahead.';
 alter function after_hours.next_due(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.next_due(timestamptz) from public;
 grant execute on function after_hours.next_due(timestamptz) to after_hours_jobs, after_hours_dba;

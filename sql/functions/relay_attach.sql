@@ -121,7 +121,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_attach(uuid[], text[], timestamptz[]) is
-'Where each of these users starts (fresh, replayed, reset, blocked), its snapshot and the events it has missed, at most 500. p_issued_at: iat of its token. Errors: AH060. Source: DESIGN 5 and 8.';
+'Where each of these users starts (fresh, replayed, reset, blocked), its snapshot and the events it has missed, at most 500. p_issued_at: iat of its token. Errors: AH060.';
 alter function after_hours.relay_attach(uuid[], text[], timestamptz[]) owner to after_hours_owner;
 revoke all on function after_hours.relay_attach(uuid[], text[], timestamptz[]) from public;
 grant execute on function after_hours.relay_attach(uuid[], text[], timestamptz[]) to after_hours_relay;

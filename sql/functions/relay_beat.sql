@@ -32,7 +32,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) is
-'Writes a relay''s row (state, mode, sockets, canary round trip) and answers what is wanted of it: a rescue pass, receipts. Source: DESIGN 5 and 8.';
+'Writes a relay''s row (state, mode, sockets, canary round trip) and answers what is wanted of it: a rescue pass, receipts.';
 alter function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) from public;
 grant execute on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) to after_hours_relay;

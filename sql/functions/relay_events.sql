@@ -61,7 +61,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_events(text, integer) is
-'The event log after a cursor, in id order, with how far it was read; then recently changed blocks. p_limit: rows a page, 1 to 10000. Source: DESIGN 5 and 8.';
+'The event log after a cursor, in id order, with how far it was read; then recently changed blocks. p_limit: rows a page, 1 to 10000.';
 alter function after_hours.relay_events(text, integer) owner to after_hours_owner;
 revoke all on function after_hours.relay_events(text, integer) from public;
 grant execute on function after_hours.relay_events(text, integer) to after_hours_relay;

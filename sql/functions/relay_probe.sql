@@ -11,7 +11,7 @@ as $$
     select pg_notify('after_hours_probe', left(p_nonce, 64));
 $$;
 comment on function after_hours.relay_probe(text) is
-'Sends the nonce on channel after_hours_probe: a relay that does not get it back is deaf and polls. Source: DESIGN 8.';
+'Sends the nonce on channel after_hours_probe: a relay that does not get it back is deaf and polls.';
 alter function after_hours.relay_probe(text) owner to after_hours_owner;
 revoke all on function after_hours.relay_probe(text) from public;
 grant execute on function after_hours.relay_probe(text) to after_hours_relay;

@@ -31,7 +31,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_receipts(text, bigint[], uuid[], uuid[], timestamptz[], timestamptz[]) is
-'First write and first acknowledgement of events per node; wrong owners and other epochs are dropped. Source: DESIGN 5, issue 6.4.';
+'First write and first acknowledgement of events per node; wrong owners and other epochs are dropped.';
 alter function after_hours.relay_receipts(text, bigint[], uuid[], uuid[], timestamptz[], timestamptz[]) owner to after_hours_owner;
 revoke all on function after_hours.relay_receipts(text, bigint[], uuid[], uuid[], timestamptz[], timestamptz[]) from public;
 grant execute on function after_hours.relay_receipts(text, bigint[], uuid[], uuid[], timestamptz[], timestamptz[]) to after_hours_relay;

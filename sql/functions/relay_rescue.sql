@@ -29,7 +29,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_rescue() is
-'One announce_due on behalf of a scheduler that has stopped. Errors: AH061 paused, AH062 switched off. Source: DESIGN 5 and 8.';
+'One announce_due on behalf of a scheduler that has stopped. Errors: AH061 paused, AH062 switched off.';
 alter function after_hours.relay_rescue() owner to after_hours_owner;
 revoke all on function after_hours.relay_rescue() from public;
 grant execute on function after_hours.relay_rescue() to after_hours_relay;

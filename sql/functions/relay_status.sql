@@ -112,7 +112,7 @@ as $$
     cross join after_hours.settings as s;
 $$;
 comment on function after_hours.relay_status() is
-'Aggregates for /ops as JSON: log position, relays, health, jobs, purges, backlog, lateness, deadlines ahead, receipts. No user ids. Source: DESIGN 5.';
+'Aggregates for /ops as JSON: log position, relays, health, jobs, purges, backlog, lateness, deadlines ahead, receipts. No user ids.';
 alter function after_hours.relay_status() owner to after_hours_owner;
 revoke all on function after_hours.relay_status() from public;
 grant execute on function after_hours.relay_status() to after_hours_relay;

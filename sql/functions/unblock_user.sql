@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function after_hours.unblock_user(uuid) is
-'Lifts a block made by block_user; false when there was none. Source: DESIGN 5 and 8.';
+'Lifts a block made by block_user; false when there was none.';
 alter function after_hours.unblock_user(uuid) owner to after_hours_owner;
 revoke all on function after_hours.unblock_user(uuid) from public;
 grant execute on function after_hours.unblock_user(uuid) to after_hours_moderator;
