@@ -1,17 +1,15 @@
 """Who is connected and what each was sent; every write passes one check, id > last. Knows no event types.
 
 Joining, this way and no other: register as holding, relay_attach, hello, replayed rows, held rows, let go.
-An answer of another generation (connection or place lost) or another life (other server) is asked for again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING
 
 from relay import frames
+from relay.asking import Asking
 from relay.records import Ask, Socket
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("relay.hub")
 
 MAX_HELD = 1000  # rows
-MIN_BATCH, MAX_BATCH = 25, 500  # users in one relay_attach; fewer after each that failed, more after each that did not
 
 
 class Hub:
@@ -40,11 +37,13 @@ class Hub:
         self.users: dict[UUID, list[Socket]] = {}
         self.count = 0
         self.cursor: str | None = None
-        self.life: str | None = None
         self._is_stale = False
-        self._generation = 0  # answers to questions of an earlier one are thrown away
-        self._asks: deque[Ask] = deque()
-        self._asked = asyncio.Event()
+        self._asking = Asking()
+
+    @property
+    def life(self) -> str | None:
+        """Which server and epoch the log is followed in; None until it has been read."""
+        return self._asking.life
 
     # ---- joining and leaving
 
@@ -84,8 +83,7 @@ class Hub:
 
     def ask(self, identity: Identity, cursor: str | None, answer: Callable[[Answer], None]) -> None:
         """Ask relay_attach; `answer` is called when the hub's state and the answer belong together."""
-        self._asks.append(Ask(identity.user, cursor, identity.issued_at, answer))
-        self._asked.set()
+        self._asking.put(Ask(identity.user, cursor, identity.issued_at, answer))
 
     def _hold(self, socket: Socket, kind: str | None) -> None:
         socket.held = []
@@ -130,10 +128,9 @@ class Hub:
         """Pass on what relay_events answered. Ids of two lives don't compare: then everybody starts again."""
         if (self.life is not None and page.life != self.life) or page.start == "reset":
             self.attach_afresh()
-        self.life = page.life
         for event in page.events:
             self.metrics.events.inc()
-            for socket in self.users.get(event.user, ()):
+            for socket in tuple(self.users.get(event.user, ())):
                 self._deliver(socket, event)
         for block in page.blocks:
             for socket in list(self.users.get(block.user, ())):
@@ -141,12 +138,11 @@ class Hub:
                 if outdated or block.blocked_ms is not None:
                     self.refuse(socket, block.blocked_ms)
         self.cursor = page.cursor
-        if self._asks:
-            self._asked.set()
+        self._asking.followed(page.life)
 
     def attach_afresh(self) -> None:
         """Make every client join again with its own cursor; what was held or asked before is void."""
-        self._generation += 1
+        self._asking.void()
         for socket in self.sockets():
             waits = socket.held is not None
             socket.held = []
@@ -176,7 +172,7 @@ class Hub:
 
     def lost(self) -> None:
         """The connection is gone: answers that are still on their way count no more."""
-        self._generation += 1
+        self._asking.void()
 
     def _deliver(self, socket: Socket, event: Event) -> None:
         if socket.held is not None:
@@ -192,34 +188,5 @@ class Hub:
                 self.receipts.written(socket, event)
 
     async def attach_forever(self, attach: Callable[[list[Ask]], Awaitable[list[Answer]]]) -> None:
-        """Ask in batches, one call at a time, until the process ends. `attach` raises ConnectionError."""
-        size = MAX_BATCH
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            while self._asks and self.life is not None:
-                batch = [self._asks.popleft() for _ in range(min(size, len(self._asks)))]
-                generation = self._generation
-                try:
-                    answers = await attach(batch)
-                except ConnectionError:
-                    self._asks.extendleft(reversed(batch))
-                    size = max(MIN_BATCH, size // 2)
-                    break  # take() wakes us when there is a connection again
-                size = min(MAX_BATCH, size * 2)
-                again = [
-                    ask
-                    for ask, answer in zip(batch, answers, strict=True)
-                    if not self._passed_on(ask, answer, generation)
-                ]
-                if again:
-                    self._asks.extendleft(reversed(again))
-                    if generation == self._generation:
-                        break  # the answer is of a life that the log has yet to tell us of
-                await asyncio.sleep(0)
-
-    def _passed_on(self, ask: Ask, answer: Answer, generation: int) -> bool:
-        if generation != self._generation or answer.life != self.life:
-            return False
-        ask.answer(answer)
-        return True
+        """Answer who joins, until the process ends. `attach` raises ConnectionError."""
+        await self._asking.run(attach)

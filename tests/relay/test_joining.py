@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from relay import frames, hub
+from relay.asking import MAX_BATCH
 from relay.auth import Identity
 from relay.health import Metrics
 from relay.hub import Hub
@@ -356,7 +357,7 @@ async def test_a_hold_is_bounded(bench: Bench, user: UUID) -> None:
     sink = FakeSink()
     bench.hub.join(identity(user), sink, None, 0)
     bench.hub.take(page("A", *[event(user, n) for n in range(1, hub.MAX_HELD + 1)]))
-    assert sink.closed is None
+    assert not sink.closed
     bench.hub.take(page("A", event(user, hub.MAX_HELD + 1)))
     assert sink.closed == 1013
     assert bench.hub.count == 0
@@ -413,10 +414,10 @@ async def test_a_sync_while_joining_is_answered_after_it(bench: Bench, user: UUI
 
 async def test_joins_of_one_turn_are_asked_together(bench: Bench) -> None:
     bench.hub.take(page("A"))
-    for _ in range(hub.MAX_BATCH + 20):
+    for _ in range(MAX_BATCH + 20):
         bench.hub.join(identity(uuid4()), FakeSink(), None, 0)
     asks, given = await bench.ask()
-    assert len(asks) == hub.MAX_BATCH
+    assert len(asks) == MAX_BATCH
     given.set_result([answer("A", 0, start="fresh") for _ in asks])
     asks, _ = await bench.ask()
     assert len(asks) == 20
@@ -424,7 +425,7 @@ async def test_joins_of_one_turn_are_asked_together(bench: Bench) -> None:
 
 async def test_a_batch_that_fails_is_asked_again_in_smaller_ones(bench: Bench) -> None:
     bench.hub.take(page("A"))
-    sinks = [FakeSink() for _ in range(hub.MAX_BATCH)]
+    sinks = [FakeSink() for _ in range(MAX_BATCH)]
     for sink in sinks:
         bench.hub.join(identity(uuid4()), sink, None, 0)
     sizes = []

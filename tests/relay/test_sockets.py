@@ -172,7 +172,7 @@ async def test_tokens_run_out_are_renewed_and_never_by_somebody_else(start_relay
         await peer.until(lambda it: it.of("snapshot"))
         assert peer.of("snapshot")[0]["tokenExpiresAt"] > peer.frames[0]["tokenExpiresAt"]
         await asyncio.sleep(2.5)
-        assert peer.closed is None
+        assert not peer.closed
         await peer.say(type="auth", token=make_token(uuid4()))
         await peer.until(lambda it: it.closed)
         assert peer.closed
