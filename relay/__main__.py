@@ -73,9 +73,7 @@ def tail(url: str, token: str | None, token_file: Path | None, after: str | None
     if token_file is not None:
         token = sys.stdin.readline().strip() if str(token_file) == "-" else token_file.read_text().strip()
     if not token:
-        raise click.UsageError(
-            "needs RELAY_TOKEN, --token or --token-file (development: ./dev token USER_ID)"
-        )
+        raise click.UsageError("needs RELAY_TOKEN, --token or --token-file (development: ./dev token USER_ID)")
     good_token = token
 
     async def follow() -> None:

@@ -62,6 +62,11 @@ class Peer:
         return [frame for frame in self.frames if frame["type"] == kind]
 
     @property
+    def is_open(self) -> bool:
+        """Nobody has closed it."""
+        return self.closed is None
+
+    @property
     def events(self) -> list[dict[str, Any]]:
         """The frames that are events."""
         return [frame for frame in self.frames if ":" in frame["type"]]
@@ -98,7 +103,9 @@ class Running:
         return f"http://{address[0]}:{address[1]}{path}"
 
     @asynccontextmanager
-    async def peer(self, user: UUID, after: str | None = None, token: str | None = None, **more: Any) -> AsyncIterator[Peer]:
+    async def peer(
+        self, user: UUID, after: str | None = None, token: str | None = None, **more: Any
+    ) -> AsyncIterator[Peer]:
         """A client of a user that has been greeted or closed."""
         more.setdefault("additional_headers", {"Authorization": f"Bearer {token or make_token(user)}"})
         async with connect(

@@ -138,7 +138,11 @@ def test_the_public_key_is_no_secret(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "algorithm"),
-    [(ec.generate_private_key(ec.SECP256R1()), "ES256"), (ed25519.Ed25519PrivateKey.generate(), "EdDSA"), (RSA, "RS256")],
+    [
+        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
+        (ed25519.Ed25519PrivateKey.generate(), "EdDSA"),
+        (RSA, "RS256"),
+    ],
 )
 def test_each_kind_of_public_key(tmp_path: Path, key: Any, algorithm: str) -> None:
     verifier = with_file(tmp_path / "key", public_pem(key))
@@ -158,7 +162,7 @@ def jwks(**keys: Any) -> str:
     each = []
     for kid, key in keys.items():
         algorithm = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
-        each.append({**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig"})  # type: ignore[attr-defined]
+        each.append({**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig"})
     return json.dumps({"keys": each})
 
 

@@ -78,7 +78,9 @@ async def test_a_passed_or_moved_warning_is_not_read(relay: Running, db: Connect
     async with relay.peer(user, after=start) as peer:
         await peer.until(lambda it: it.events)
         assert [event["sessionId"] for event in peer.events] == [str(stands)]
-    rows = db.execute("select body::json->>'sessionId' as session from after_hours.relay_events(%s) where kind = 'event'", (start,))
+    rows = db.execute(
+        "select body::json->>'sessionId' as session from after_hours.relay_events(%s) where kind = 'event'", (start,)
+    )
     assert [row.session for row in rows] == [str(stands)]
     assert str(passed) not in str(peer.frames[1:])
 

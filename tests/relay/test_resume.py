@@ -246,7 +246,9 @@ def test_rescue_announces_and_refuses_with_a_hint(db: Connection, connect: Any, 
     with pytest.raises(psycopg.Error) as caught:
         relay.execute("select after_hours.relay_rescue()")
     assert (caught.value.sqlstate, bool(caught.value.diag.message_hint)) == ("AH062", True)
-    db.execute("insert into after_hours.pauses (job, until, reason, paused_by) values ('announce', 'infinity', 'x', 'x')")
+    db.execute(
+        "insert into after_hours.pauses (job, until, reason, paused_by) values ('announce', 'infinity', 'x', 'x')"
+    )
     with pytest.raises(psycopg.Error) as caught:
         relay.execute("select after_hours.relay_rescue()")
     assert (caught.value.sqlstate, bool(caught.value.diag.message_hint)) == ("AH061", True)
@@ -265,7 +267,9 @@ def test_beat_tells_when_a_rescue_is_wanted(
     beat = "select * from after_hours.relay_beat('n', 'live', 'notify', 1, '1 ms', now())"
     assert relay.execute(beat).fetchone().wants_rescue is wanted
     assert db.execute("select state, sockets from after_hours.relays where node = 'n'").fetchall() == [("live", 1)]
-    db.execute("insert into after_hours.pauses (job, until, reason, paused_by) values ('announce', 'infinity', 'x', 'x')")
+    db.execute(
+        "insert into after_hours.pauses (job, until, reason, paused_by) values ('announce', 'infinity', 'x', 'x')"
+    )
     assert relay.execute(beat).fetchone().wants_rescue is False
 
 

@@ -61,7 +61,7 @@ async def test_pings_every_twenty_seconds_and_cuts_who_is_silent(sweep: Sweep) -
 async def test_a_client_that_was_never_pinged_is_not_silent(sweep: Sweep) -> None:
     sweep.sink.heard_at = -0.1  # its token came just before it joined; it has had nothing to say since
     sweep.at(20.2)
-    assert not sweep.sink.closed
+    assert sweep.sink.is_open
     assert sweep.sink.kinds[-1] == "ping"
     sweep.at(40.4)
     assert sweep.sink.closed == 1006
@@ -70,7 +70,7 @@ async def test_a_client_that_was_never_pinged_is_not_silent(sweep: Sweep) -> Non
 async def test_a_join_that_hangs_is_told_to_try_later() -> None:
     sweep = Sweep(uuid4(), joined=False)
     sweep.at(4.9)
-    assert not sweep.sink.closed
+    assert sweep.sink.is_open
     sweep.at(5.1)
     assert sweep.sink.closed == 1013
     assert sweep.hub.count == 0
@@ -80,7 +80,7 @@ async def test_a_client_that_only_joins_afresh_is_not_sent_away(sweep: Sweep) ->
     sweep.hub.attach_afresh()
     sweep.sink.heard_at = 1000.0
     sweep.at(1000)
-    assert not sweep.sink.closed
+    assert sweep.sink.is_open
 
 
 async def test_tokens_are_announced_to_run_out_then_closed_after_a_grace() -> None:
@@ -92,7 +92,7 @@ async def test_tokens_are_announced_to_run_out_then_closed_after_a_grace() -> No
     assert sweep.sink.kinds.count("auth_expiring") == 1
     assert sweep.sink.frames[-1]["inSeconds"] == 59
     sweep.at(4, 1009)
-    assert not sweep.sink.closed
+    assert sweep.sink.is_open
     sweep.at(5, 1011)
     assert sweep.sink.closed == 4401
 
@@ -106,7 +106,7 @@ async def test_stuck_is_bytes_waiting_and_none_taken(sweep: Sweep, monkeypatch: 
     taken = 10
     sweep.at(9)
     sweep.at(17)
-    assert not sweep.sink.closed
+    assert sweep.sink.is_open
     sweep.at(17.5)
     assert sweep.sink.closed == 1006
     assert sweep.metrics.slow._value.get() == 1
