@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 import time
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from relay.canary import Canary
 from relay.database import Link
 from relay.duties import Duties
 from relay.settings import split_hosts
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("relay.listener")
 
-CANARY_SECONDS = 2.0
 STALE_SECONDS = 5.0
 FORGOTTEN_SECONDS = 30.0  # without a read for longer, nobody's place is taken for granted
 NOTIFY_POLL, DEAF_POLL = 2.0, 1.0  # seconds between reads that nothing asked for
@@ -45,20 +44,22 @@ class Listener:
         self._hub = hub
         self._metrics = metrics
         self._duties = Duties(hub, metrics, receipts)
+        self._canary = Canary(metrics, self._duties)
         self._hosts = split_hosts(settings.dsn.get_secret_value())
         self._link: Link | None = None
         self._woken = asyncio.Event()
         self._was_woken = False
-        self._nonce: str | None = None
-        self._probed_at = 0.0
         self._read_at = time.monotonic()
         self._read_wall = time.time()
         self._told_stale = False
         self._base = "connecting"
-        self._pooled = False
         self.is_draining = False
-        self.mode: str | None = None
         self.reason = "not connected yet"
+
+    @property
+    def mode(self) -> str | None:
+        """notify, polling, or None while that is not known."""
+        return self._canary.mode
 
     @property
     def state(self) -> str:
@@ -82,8 +83,8 @@ class Listener:
             await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - spreads reconnects, no secret
 
     def _say(self, error: BaseException) -> None:
-        if isinstance(error, POOLED) and not self._pooled:
-            self._pooled = True
+        if isinstance(error, POOLED) and not self._canary.pooled:
+            self._canary.pooled = True
             log.warning("a transaction pooler is in between: polling, nothing prepared")
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
         if reason != self.reason:
@@ -95,18 +96,17 @@ class Listener:
             self._link.terminate()
             self._hub.lost()
         self._link = None
-        self._nonce = None
+        self._canary.forget()
         self._base = "connecting"
-        self.mode = None
 
     async def _follow_host(self, dsn: str) -> None:
-        link = await Link.open(dsn, self._settings, self._notified, self._probed, pooled=self._pooled)
+        link = await Link.open(dsn, self._settings, self._notified, self._canary.heard, pooled=self._canary.pooled)
         self._link = link
         self._metrics.connects.inc()
         self._base = "catching up"
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_canary(link))
+                tasks.create_task(self._canary.keep_sending(link))
                 tasks.create_task(self._follow(link))
                 tasks.create_task(self._duties.keep_beating(link, self))
                 tasks.create_task(self._duties.keep_receipts(link))
@@ -150,7 +150,7 @@ class Listener:
         self._woken.set()
 
     def _be_live(self) -> None:
-        deaf = "a transaction pooler is in between" if self._pooled else "the canary NOTIFY does not come back"
+        deaf = "a transaction pooler is in between" if self._canary.pooled else "the canary NOTIFY does not come back"
         self.reason = "following" if self.mode == "notify" else f"polling: {deaf}"
         if self._base != "live":
             self._base = "live"
@@ -167,30 +167,6 @@ class Listener:
             self._told_stale = True
             log.warning("stale", extra={"since": self._read_wall})
             self._hub.tell_stale(self._read_wall)
-
-    # ---- the canary
-
-    async def _keep_canary(self, link: Link) -> None:
-        while True:
-            self._nonce = nonce = secrets.token_hex(8)
-            self._probed_at = time.monotonic()  # before: it may be back before the call is
-            await link.probe(nonce)
-            await asyncio.sleep(CANARY_SECONDS)
-            if self._nonce == nonce and self.mode != "polling":
-                self.mode = "polling"
-                self._duties.news()
-                log.warning("deaf: polling every second", extra={"seconds": CANARY_SECONDS})
-
-    def _probed(self, payload: str) -> None:
-        if payload != self._nonce or self._pooled:
-            return  # behind a pooler the canary comes back when it likes, and proves nothing
-        self._nonce = None
-        self._duties.canary = time.monotonic() - self._probed_at
-        self._metrics.canary.set(self._duties.canary)
-        if self.mode != "notify":
-            log.info("hears NOTIFY")
-            self.mode = "notify"
-            self._duties.news()
 
     # ---- what others ask of the database
 

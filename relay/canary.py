@@ -1,0 +1,61 @@
+"""Does our LISTEN hear? A NOTIFY of our own, sent over the other connection every two seconds, has to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relay.database import Link
+    from relay.duties import Duties
+    from relay.health import Metrics
+
+log = logging.getLogger("relay.canary")
+
+CANARY_SECONDS = 2.0
+
+
+class Canary:
+    """mode: None until it is known, then notify or polling. Behind a pooler it proves nothing, and we poll."""
+
+    def __init__(self, metrics: Metrics, duties: Duties) -> None:
+        self._metrics = metrics
+        self._duties = duties
+        self._nonce: str | None = None
+        self._sent_at = 0.0
+        self.mode: str | None = None
+        self.pooled = False
+
+    def forget(self) -> None:
+        """The connection is gone."""
+        self._nonce = None
+        self.mode = None
+
+    async def keep_sending(self, link: Link) -> None:
+        """For as long as the link lasts: a call that hangs ends it."""
+        while True:
+            self._nonce = nonce = secrets.token_hex(8)
+            self._sent_at = time.monotonic()  # before: it may be back before the call is
+            await link.probe(nonce)
+            await asyncio.sleep(CANARY_SECONDS)
+            if self._nonce == nonce and self.mode != "polling":
+                log.warning("deaf: polling every second", extra={"seconds": CANARY_SECONDS})
+                self._change("polling")
+
+    def heard(self, payload: str) -> None:
+        """Something came on the probe's channel: anybody may send there, only our nonce counts."""
+        if payload != self._nonce or self.pooled:
+            return
+        self._nonce = None
+        self._duties.canary = time.monotonic() - self._sent_at
+        self._metrics.canary.set(self._duties.canary)
+        if self.mode != "notify":
+            log.info("hears NOTIFY")
+            self._change("notify")
+
+    def _change(self, mode: str) -> None:
+        self.mode = mode
+        self._duties.news()
