@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "372e686d34ade3370bf083d03e4ebb6155ef100ae2b45eb2a8e04a9e714f52d0"
+SHA256 = "7d1241ab93ab8d3cb3c71fb40f860575f274f783df8cbae4c69fd252ad49b22e"
 
 
 def upgrade() -> None:

@@ -259,7 +259,7 @@ create table after_hours.settings (
     receipt_retention interval not null default '7 days' check (receipt_retention >= interval '1 hour'),
     tombstone_retention interval not null default '1 year' check (tombstone_retention >= interval '1 day'),
     purge_batch_max integer not null default 2000 check (purge_batch_max between 1 and 10000),
-    purge_batch_target interval not null default '40 milliseconds'
+    purge_batch_target interval not null default '30 milliseconds'
     check (purge_batch_target between interval '5 milliseconds' and interval '5 seconds'),
     purge_max_nap interval not null default '1 second' check (purge_max_nap between interval '0' and interval '1 minute'),
     purge_max_lag bigint not null default 67108864 check (purge_max_lag > 0),

@@ -29,7 +29,6 @@ PER_MATCH = 50
 # retention; a tenth of those is saved, one in 200 held.
 LOAD = """
     set session_replication_role = replica;
-    set synchronous_commit = off;
     create temp table seed as
     select gen_random_uuid() as id, n from generate_series(1, {matches}) as n;
     insert into public.after_hours_matches (id, user_a, user_b, created_at, expires_at, converted_to_match_id)
@@ -224,7 +223,7 @@ def main() -> None:
             results[name] = run
             rows.append([
                 name,
-                *(["–"] * 4 if work is None else
+                *(["-"] * 4 if work is None else
                   [f"{run['seconds']:.1f}", f"{run['rate'] / 1000:,.0f}k", f"{run['longest'] * 1000:,.0f} ms", f"{run['wal']:,.0f} MB"]),
                 *run["load"].figures(),
             ])  # fmt: skip
