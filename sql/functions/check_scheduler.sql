@@ -36,7 +36,8 @@ begin
     next_command := case when not ok then 'select * from after_hours.install_jobs();' end;
     return next;
 
-    -- the latest run of each job; a loop that was cancelled is followed by the next one within the minute
+    -- the latest run of each job; a loop that was cancelled is followed by the next one within the minute, and one that
+    -- a restart of the server cut short says nothing about the job
     select string_agg(format('%s: %s', l.job, left(l.return_message, 200)), '; ') as jobs
     into v_failed
     from (
@@ -45,6 +46,10 @@ begin
         from cron.job_run_details as d
         join cron.job as j on j.jobid = d.jobid
         where j.username = current_user and j.database = current_database() and d.status in ('succeeded', 'failed')
+            and (
+                d.status = 'succeeded' or d.start_time >= pg_postmaster_start_time() or d.start_time is null
+                or d.return_message !~ '^server restarted|terminating .* due to administrator command'
+            )
         order by d.jobid, d.runid desc
     ) as l
     where l.status = 'failed';

@@ -1,13 +1,23 @@
 -- pause_job, resume_job, settings and their log, help: from the DBA's seat.
 begin;
 set local search_path = tap, public;
-select plan(15);
+select plan(17);
+
+do $$ begin perform from after_hours.install_jobs(); end $$;
+insert into cron.job_run_details (jobid, runid, database, username, command, status, return_message, start_time)
+select j.jobid, 1000000000, j.database, j.username, j.command, 'failed', 'server restarted', pg_postmaster_start_time() - interval '1 minute'
+from cron.job as j
+where j.jobname = 'after_hours_purge@' || current_database();
+select is((select ok from after_hours.health where check_name = 'job_runs'), true, 'a run cut short by a restart is no failure');
+update cron.job_run_details set return_message = 'ERROR: out of memory' where runid = 1000000000;
+select is((select ok from after_hours.health where check_name = 'job_runs'), false, 'an error before the restart is one');
+
 set local role after_hours_dba;
 
 select throws_ok($$select after_hours.pause_job('purges', now() + interval '1 hour', 'x')$$, 'AH037', null, 'no such job');
 select throws_ok($$select after_hours.pause_job('purge', now() - interval '1 hour', 'x')$$, 'AH038', null, 'an end that lies ahead');
 select throws_ok($$select after_hours.pause_job('purge', null, 'x')$$, 'AH038', null, 'an end at all');
-select throws_ok($$select after_hours.pause_job('purge', now() + interval '1 hour', '')$$, 'AH039', null, 'a reason');
+select throws_ok($$select after_hours.pause_job('purge', now() + interval '1 hour', ' ')$$, 'AH039', null, 'a reason');
 select is(after_hours.is_paused('purge'), false, 'nothing has been paused by these');
 select is(
     (select paused_by from after_hours.pause_job('purge', now() + interval '1 hour', 'a test')), session_user::text, 'who'
