@@ -123,7 +123,13 @@ async def starlette(_kind: str) -> None:
 
     app = Starlette(routes=[WebSocketRoute("/ws", application)])
     config = uvicorn.Config(
-        app, port=0, backlog=2048, ws="websockets-sansio", ws_per_message_deflate=False, ws_ping_interval=None, log_level="error"
+        app,
+        port=0,
+        backlog=2048,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        log_level="error",
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
@@ -224,7 +230,13 @@ async def socketio(_kind: str) -> None:
     app = library.ASGIApp(io)
     server = uvicorn.Server(
         uvicorn.Config(
-            app, port=0, backlog=2048, ws="websockets-sansio", ws_per_message_deflate=False, ws_ping_interval=None, log_level="error"
+            app,
+            port=0,
+            backlog=2048,
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
+            log_level="error",
         )
     )
     serving = asyncio.create_task(server.serve())
