@@ -46,6 +46,7 @@ class Listener:
         self._duties = Duties(hub, metrics, receipts)
         self._canary = Canary(metrics, self._duties)
         self._hosts = split_hosts(settings.dsn.get_secret_value())
+        self._said: dict[int, str] = {}  # why each host is not followed: told once
         self._link: Link | None = None
         self._woken = asyncio.Event()
         self._was_woken = False
@@ -73,23 +74,23 @@ class Listener:
     async def run(self) -> None:
         """Connect, follow, and do it again, for ever. A host that doesn't answer costs connect_seconds."""
         while True:
-            for dsn in self._hosts:
+            for number, dsn in enumerate(self._hosts):
                 try:
                     await self._follow_host(dsn)
                 except* TROUBLE as group:
-                    self._say(leaf(group))
+                    self._say(number, leaf(group))
                 finally:
                     self._end_link()
             await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - spreads reconnects, no secret
 
-    def _say(self, error: BaseException) -> None:
+    def _say(self, host: int, error: BaseException) -> None:
         if isinstance(error, POOLED) and not self._canary.pooled:
             self._canary.pooled = True
             log.warning("a transaction pooler is in between: polling, nothing prepared")
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
-        if reason != self.reason:
-            log.warning("database not followed", extra={"reason": reason})
-        self.reason = reason
+        if self._said.get(host) != reason:
+            log.warning("database not followed", extra={"host": host, "reason": reason})
+        self._said[host] = self.reason = reason
 
     def _end_link(self) -> None:
         if self._link is not None:
@@ -154,6 +155,7 @@ class Listener:
         self.reason = "following" if self.mode == "notify" else f"polling: {deaf}"
         if self._base != "live":
             self._base = "live"
+            self._said.clear()
             self._duties.news()
             log.info("live", extra={"cursor": self._hub.cursor})
         if self._told_stale:

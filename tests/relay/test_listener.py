@@ -175,3 +175,13 @@ async def test_it_takes_its_row_and_its_last_receipts_along(
         await relay.stop()
     assert db.execute("select node from after_hours.relays").fetchall() == []
     assert db.execute("select node from after_hours.receipts").fetchall() == [("test-0",)]
+
+
+async def test_each_host_says_once_why_it_is_not_followed(
+    start_relay: StartRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay = await start_relay(live=False, dsn="postgresql://u@/x?host=/nowhere,/elsewhere")
+    await asyncio.sleep(1)
+    told = [record.__dict__["host"] for record in caplog.records if record.message == "database not followed"]
+    assert told == [0, 1]
+    assert relay.relay.listener.state == "connecting"
