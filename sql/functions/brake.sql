@@ -120,6 +120,7 @@ begin
     where l.setting = 'retention' and l.changed_at > v_now - interval '1 day'
         and (v_release is null or l.changed_at > v_release)
         and l.new_value::interval < l.old_value::interval
+        and l.old_value::interval > v_settings.retention -- not if it has been put back
     order by l.changed_at desc
     limit 1;
     if found then

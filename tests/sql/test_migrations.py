@@ -257,7 +257,7 @@ def test_a_shape_that_cant_be_used_is_refused_before_anything_changes(
     empty.query(ADOPTED)
     empty.query(spoil)
     result = empty.alembic("upgrade", "head", check=False)
-    assert complaint in result.stderr
+    assert complaint in result.stdout + result.stderr
     assert empty.query("select to_regnamespace('after_hours')") == [(None,)]
     assert empty.query("select count(*) from public.after_hours_sessions") == [(1,)]
 
