@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import time
 from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from relay.auth import Verifier
+from relay.auth import LEEWAY, Verifier
 from relay.crowd import RESERVE
 from relay.database import Link
 from relay.settings import split_hosts
@@ -54,7 +56,9 @@ async def check_host(dsn: str, settings: Settings) -> list[tuple[bool, str]]:
         return [(False, f"{name}: {type(error).__name__}: {error}")]
     try:
         page = await link.read(None)
+        asked_at = time.time()
         status = json.loads(await link.status())
+        answered_at = time.time()
         await link.probe("check")
         async with asyncio.timeout(PROBE_SECONDS):
             await heard.wait()
@@ -66,7 +70,14 @@ async def check_host(dsn: str, settings: Settings) -> list[tuple[bool, str]]:
         link.terminate()
     age = status["heartbeatAgeSeconds"]
     beat = age is not None and age < 65
+    # tokens are judged by our clock, deadlines by the database's, and clients count down by what it says
+    skew = datetime.fromisoformat(status["serverTime"]).timestamp() - (asked_at + answered_at) / 2
+    clocks = f"the database's clock is {abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} ours"
     return [
+        (
+            abs(skew) < LEEWAY,
+            f"{name}: {clocks}{'' if abs(skew) < LEEWAY else ': synchronise both (chrony, timesyncd)'}",
+        ),
         (True, f"{name}: a primary, hears NOTIFY, events up to {page.cursor}"),
         (beat, f"{name}: {'announcing' if beat else 'nobody announces'}, heartbeat {age} s ago"),
     ]

@@ -15,8 +15,11 @@ from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from relay.check import check_host
 from relay.logs import is_worth_a_line, without_tokens
+from relay.settings import Settings
 from tests.conftest import REPO, free_port
 from tests.relay.conftest import SECRET, cursors, expire, make_token
 
@@ -147,3 +150,17 @@ def test_an_attempt_that_was_given_up_says_nothing_more() -> None:
     assert not is_worth_a_line(record(ConnectionError("x"), "Future exception was never retrieved\nfuture: …"))
     assert is_worth_a_line(record(ConnectionError("x"), "something else"))
     assert is_worth_a_line(record(ValueError("x"), "Task exception was never retrieved"))
+
+
+async def test_check_compares_the_clocks(instance: Instance, db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock: neither machine's clock can be set in a test."""
+    dsn = instance.dsn("after_hours_relay")
+    settings = Settings(dsn=SecretStr(dsn), jwt_secret=SecretStr(SECRET))
+    good, line = (await check_host(dsn, settings))[0]
+    assert good, line
+    really = time.time
+    monkeypatch.setattr("time.time", lambda: really() + 30)
+    good, line = (await check_host(dsn, settings))[0]
+    assert not good
+    assert "the database's clock is 30.0" in line
+    assert "behind ours: synchronise both" in line
