@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uuid import UUID
 
-LAG = 3.0  # seconds before a failover whose commits the standby may not have had
+LAG = 10.0  # seconds before a failover whose commits the standby may not have had: it reconnects after 5
 
 
 @dataclass
