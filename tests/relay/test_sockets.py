@@ -105,7 +105,7 @@ async def test_large_frames_end_it_and_unknown_types_do_not(relay: Running, db: 
 async def test_a_flood_of_frames_ends_it(relay: Running, user: UUID) -> None:
     async with relay.peer(user) as peer:
         with suppress(ConnectionClosed):
-            for _ in range(5_000):
+            for _ in range(20_000):
                 await peer.say(type="sync")
         await peer.until(lambda it: it.closed)
         assert peer.closed
