@@ -78,10 +78,11 @@ begin
     select string_agg(distinct format('%s:%s', j.nodename, j.nodeport), ', ')
     into v_text
     from cron.job as j
-    where j.database = current_database() and j.nodeport <> current_setting('port')::integer;
+    where j.database = current_database()
+        and (j.nodeport, j.nodename) is distinct from (current_setting('port')::integer, current_setting('cron.host', true));
     ok := v_workers or v_text is null;
     finding := coalesce('jobs connect to ' || v_text, 'jobs connect to this server');
-    advice := case when not ok then 'select * from after_hours.install_jobs(); schedules them anew with the present port' end;
+    advice := case when not ok then 'select * from after_hours.install_jobs(); schedules them anew with the present host and port' end;
     return next;
 
     -- what would cut a run short, or change what it sees, wherever it is set
