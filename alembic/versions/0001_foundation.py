@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "7d1241ab93ab8d3cb3c71fb40f860575f274f783df8cbae4c69fd252ad49b22e"
+SHA256 = "6f9981fba2a8ca635511fbb419f2cc1f794286f2838a37f6af2044c97eefd2e2"
 
 
 def upgrade() -> None:

@@ -320,8 +320,7 @@ select name from opened;
 create table after_hours.emitter (
     singleton boolean primary key default true check (singleton),
     heartbeat_at timestamptz,
-    heartbeat_by text,
-    probe_at timestamptz
+    heartbeat_by text
 );
 insert into after_hours.emitter default values;
 
