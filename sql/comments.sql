@@ -43,13 +43,14 @@ comment on table after_hours.set_aside is 'Due sessions whose announcement raise
 comment on table after_hours.holds is 'Holds in force: the match, or every match of the user, is not purged. Written by place_hold(), place_user_hold(), release_hold().';
 comment on column after_hours.holds.keep_until is 'The hold lapses by itself then; null: until released.';
 comment on table after_hours.hold_log is 'Holds that were released or have lapsed.';
-comment on table after_hours.user_blocks is 'Users whose sockets the relays close and refuse. Written by block_user(), unblock_user(), disconnect_user().';
+comment on table after_hours.user_blocks is 'Users whose sockets the relays close and refuse. Written by block_user(), unblock_user(), disconnect_user(). Never trimmed: a row keeps the user''s older tokens out.';
 comment on column after_hours.user_blocks.until is 'Refused until then; null: not blocked, only tokens issued before tokens_not_before are refused.';
 
 comment on table after_hours.purge_runs is 'Every run of the purge: who, when, why, cutoff, counts. A running one holds a lease that each batch renews.';
 comment on column after_hours.purge_runs.slot is 'The 03:00 UTC that the run belongs to; one run per slot succeeds.';
 comment on column after_hours.purge_runs.cutoff is 'Matches that expired before this instant were overdue: start of the run minus retention, in UTC.';
 comment on table after_hours.purge_batches is 'Batches of purged matches: a hash chain. verify_evidence() recomputes it.';
+comment on column after_hours.purge_batches.digests is 'tombstone_digest() of each tombstone, in the order of the ids; null in batches from before change 0004.';
 comment on table after_hours.purged_matches is 'Tombstones: one row per purged match, without content or participants.';
 comment on table after_hours.evidence_chain is 'Head of the hash chain, locked by each batch, and the anchor: the last trimmed hash.';
 comment on table after_hours.purge_failures is 'Overdue matches whose deletion raised an error. See view not_purged.';

@@ -45,6 +45,7 @@ set local client_min_messages = warning;
 \ir functions/release_hold.sql
 \ir functions/lapse_holds.sql
 \ir functions/evidence_hash.sql
+\ir functions/tombstone_digest.sql
 \ir functions/erase_matches.sql
 \ir functions/purge_pressure.sql
 \ir functions/open_purge_run.sql
@@ -52,6 +53,7 @@ set local client_min_messages = warning;
 \ir functions/close_purge_run.sql
 \ir procedures/purge.sql
 \ir functions/deletion_receipt.sql
+\ir functions/broken_tombstone.sql
 \ir functions/verify_evidence.sql
 \ir functions/trim_evidence.sql
 \ir functions/application_ties.sql

@@ -17,6 +17,12 @@ begin
             message = format('a block until %s is already over', p_until),
             hint = 'Give an instant ahead (now() + interval ''1 day'') or null; to lift a block: select after_hours.unblock_user(user_id);';
     end if;
+    if coalesce(btrim(p_reason), '') = '' then
+        raise exception using
+            errcode = 'AH064',
+            message = 'a block needs a reason: it is kept',
+            hint = 'select after_hours.block_user(user_id, now() + interval ''1 day'', ''ticket 4711'');';
+    end if;
     insert into after_hours.user_blocks as b (user_id, until, tokens_not_before, reason, changed_by, changed_at)
     values (p_user_id, coalesce(p_until, 'infinity'), clock_timestamp(), p_reason, session_user, clock_timestamp())
     on conflict (user_id) do update
@@ -28,7 +34,7 @@ begin
 end
 $$;
 comment on function after_hours.block_user(uuid, timestamptz, text) is
-'Refuses a user at every relay until p_until (null: until unblock_user) and closes the user''s sockets. Errors: AH063.';
+'Refuses a user at every relay until p_until (null: until unblock_user) and closes the user''s sockets. Errors AH063, AH064.';
 alter function after_hours.block_user(uuid, timestamptz, text) owner to after_hours_owner;
 revoke all on function after_hours.block_user(uuid, timestamptz, text) from public;
 grant execute on function after_hours.block_user(uuid, timestamptz, text) to after_hours_moderator;

@@ -11,6 +11,12 @@ begin
     -- Purpose: closes a user's sockets everywhere; only tokens issued from now on are let in again.
     -- Returns: the user's row; a block in force stays as it is.
     -- Locks:   the user's row of user_blocks; NOTIFY wakes the relays.   Called by: moderators.
+    if coalesce(btrim(p_reason), '') = '' then
+        raise exception using
+            errcode = 'AH064',
+            message = 'closing a user''s sockets needs a reason: it is kept',
+            hint = 'select after_hours.disconnect_user(user_id, ''ticket 4711: password changed'');';
+    end if;
     insert into after_hours.user_blocks as b (user_id, until, tokens_not_before, reason, changed_by, changed_at)
     values (p_user_id, null, clock_timestamp(), p_reason, session_user, clock_timestamp())
     on conflict (user_id) do update
@@ -22,7 +28,7 @@ begin
 end
 $$;
 comment on function after_hours.disconnect_user(uuid, text) is
-'Closes a user''s sockets at every relay; tokens issued before now are refused from now on.';
+'Closes a user''s sockets at every relay; tokens issued before now are refused from now on. Error AH064.';
 alter function after_hours.disconnect_user(uuid, text) owner to after_hours_owner;
 revoke all on function after_hours.disconnect_user(uuid, text) from public;
 grant execute on function after_hours.disconnect_user(uuid, text) to after_hours_moderator;

@@ -238,8 +238,13 @@ begin
             head_hash = after_hours.evidence_hash(
                 v_chain.head_hash, v_chain.head_seq + 1, p_run_id, v_run.batches + 1, v_at, v_erased, v_expired_at, v_counts
             );
-        insert into after_hours.purge_batches (seq, run_id, batch, matches, messages, committed_at, prev_hash, hash)
-        select c.head_seq, p_run_id, v_run.batches + 1, purge_batch.matches, purge_batch.messages, v_at, v_chain.head_hash, c.head_hash
+        insert into after_hours.purge_batches (seq, run_id, batch, matches, messages, committed_at, prev_hash, hash, digests)
+        select
+            c.head_seq, p_run_id, v_run.batches + 1, purge_batch.matches, purge_batch.messages, v_at, v_chain.head_hash, c.head_hash,
+            (
+                select string_agg(after_hours.tombstone_digest(x.match_id, x.expired_at, x.messages), '' order by x.match_id)
+                from unnest(v_erased, v_expired_at, v_counts) as x (match_id, expired_at, messages)
+            )
         from after_hours.evidence_chain as c;
         insert into after_hours.purged_matches (match_id, seq, expired_at, messages)
         select x.match_id, v_chain.head_seq + 1, x.expired_at, x.messages

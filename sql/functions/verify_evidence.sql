@@ -7,8 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: recompute the whole chain: each batch's hash from its tombstones and the hash before it, from the anchor
     --          to the head. One snapshot: a purge may go on meanwhile.
-    -- Returns: a row per batch in the chain's order, the first that is not ok is where somebody laid hands on; then one
-    --          row (run_id null) about the chain as a whole.
+    -- Returns: a row per batch in the chain's order, the first that is not ok is where somebody laid hands on, and the
+    --          tombstone is named; then one row (run_id null) about the chain as a whole.
     -- Locks:   none; reads all tombstones.   Called by: the DBA, an auditor.
     with batches as (
         select
@@ -26,8 +26,7 @@ as $$
                 when b.seq <> b.expected_seq then format('batch %s of the chain is missing', b.expected_seq)
                 when b.prev_hash <> b.expected_prev then 'does not follow the batch before it'
                 when t.tombstones <> b.matches
-                    then format('%s tombstones instead of %s: %s', t.tombstones, b.matches,
-                        case when t.tombstones < b.matches then 'removed' else 'added' end)
+                    then format('%s tombstones instead of %s', t.tombstones, b.matches)
                 when t.messages <> b.messages then format('tombstones add up to %s messages instead of %s', t.messages, b.messages)
                 when t.hash <> b.hash then 'a tombstone or the batch''s row was changed'
             end as wrong
@@ -60,7 +59,7 @@ as $$
         from checked as k
     )
 
-    select x.run_id, x.batch, x.ok, x.detail
+    select x.run_id, x.batch, x.ok, concat_ws(': ', x.detail, case when not x.ok then after_hours.broken_tombstone(x.seq) end)
     from (
         select t.seq, null::bigint as run_id, null::integer as batch, false as ok,
             format('%s tombstones say batch %s of the chain, which is not there', count(*), t.seq) as detail
@@ -89,7 +88,7 @@ as $$
     order by x.seq nulls last;
 $$;
 comment on function after_hours.verify_evidence() is
-'Recomputes the hash chain over all tombstones: a row per batch (the first with ok = false is the first broken one), then one about the whole chain. Compare the head with the one in the server log.';
+'Recomputes the hash chain over all tombstones: a row per batch (the first with ok = false is the first broken one; detail names the tombstone), then one about the whole chain. Compare the head with the one in the server log.';
 alter function after_hours.verify_evidence() owner to after_hours_owner;
 revoke all on function after_hours.verify_evidence() from public;
 grant execute on function after_hours.verify_evidence() to after_hours_dba;

@@ -41,6 +41,12 @@ begin
             message = 'purge() commits as it goes and can''t run inside a transaction block',
             hint = 'End the transaction (COMMIT; or ROLLBACK;), then: CALL after_hours.purge();';
     end if;
+    if p_max_seconds <= 0 then
+        raise exception using
+            errcode = 'AH018',
+            message = format('a purge can''t take %s seconds', p_max_seconds),
+            hint = 'Give it a time above zero, or none for 50 minutes: CALL after_hours.purge(p_max_seconds => 600);';
+    end if;
     commit;
     -- directly after each COMMIT, before anything reads: whatever the session's defaults are
     set transaction isolation level read committed, read write;
@@ -118,7 +124,7 @@ begin
 end
 $$;
 comment on procedure after_hours.purge(text, numeric, uuid, text) is
-'Deletes overdue matches with their messages in short transactions. p_trigger: manual (default), schedule, catch_up; p_max_seconds: its time; p_match_id: only this one, by the same rules; p_override_brake: the reason to go on in spite of the brake. Safe to cancel. Errors AH003, AH004, AH010, AH011, AH015.';
+'Deletes overdue matches with their messages in short transactions. p_trigger: manual (default), schedule, catch_up; p_max_seconds: its time (default 50 minutes); p_match_id: only this one, by the same rules; p_override_brake: the reason to go on in spite of the brake. Safe to cancel. Errors AH003, AH004, AH010, AH011, AH015, AH018.';
 alter procedure after_hours.purge(text, numeric, uuid, text) owner to after_hours_owner;
 revoke all on procedure after_hours.purge(text, numeric, uuid, text) from public;
 grant execute on procedure after_hours.purge(text, numeric, uuid, text) to after_hours_jobs, after_hours_dba;

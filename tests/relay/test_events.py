@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import psycopg
+import pytest
+
 from tests.relay.conftest import Running, StartRelay, cursors, expire, warn
 
 if TYPE_CHECKING:
@@ -100,6 +103,14 @@ async def test_a_block_closes_and_refuses_until_it_is_lifted(relay: Running, db:
     assert db.execute("select after_hours.unblock_user(%s) as was", (user,)).fetchone() == (True,)
     async with relay.peer(user) as peer:
         assert peer.frames[0]["type"] == "hello"
+
+
+@pytest.mark.parametrize("call", ["block_user(%s, null, %s)", "disconnect_user(%s, %s)"])
+@pytest.mark.parametrize("reason", [None, " "])
+def test_a_block_needs_a_reason(db: Connection, user: UUID, call: str, reason: str | None) -> None:
+    with pytest.raises(psycopg.Error, match="needs a reason") as caught:
+        db.execute(f"select after_hours.{call}", (user, reason))
+    assert caught.value.sqlstate == "AH064"
 
 
 async def test_disconnect_closes_everywhere_and_lets_newer_tokens_in(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -421,6 +422,12 @@ def test_bad_arguments(db: Connection) -> None:
     with pytest.raises(psycopg.Error, match="not a trigger") as caught:
         purge(db, "'cron'")
     assert caught.value.sqlstate == "AH011"
+    make_match(db)
+    for seconds in (0, -1):
+        with pytest.raises(psycopg.Error, match="can't take") as caught:
+            purge(db, f"p_max_seconds => {seconds}")
+        assert caught.value.sqlstate == "AH018"
+    assert value(db, "select count(*) from after_hours.purge_runs") == 0
 
 
 # --- the brake ----------------------------------------------------------------------------------------------------
@@ -448,6 +455,18 @@ def test_the_brake_stops_before_deleting_and_is_released_by_name(db: Connection,
     assert "brake released" in after.detail
     make_matches(db, 5006)  # a release is good until one run has succeeded
     assert purge(db).status == "braked"
+
+
+def test_a_release_does_not_cover_a_later_shortening(db: Connection) -> None:
+    make_matches(db, 1001)
+    make_matches(db, 2, days=20)
+    db.execute("select after_hours.arm('adopted backlog')")
+    db.execute("update after_hours.settings set retention = '10 days'")
+    run = purge(db)
+    assert (run.status, run.matches) == ("braked", 0)
+    assert "retention: shortened from 30 days to 10 days" in run.detail
+    db.execute("select after_hours.arm('ten days, as agreed')")
+    assert purge(db).matches == 1003
 
 
 def test_an_override_is_recorded_and_a_single_match_releases_nothing(db: Connection) -> None:
@@ -615,6 +634,24 @@ def test_p8_a_tampered_row_is_named(chain: Connection, tampering: str, first: tu
     assert broken(chain)[0] == first
 
 
+@pytest.mark.parametrize(
+    ("tampering", "named"),
+    [
+        ("update after_hours.purged_matches set messages = 7 where match_id = %s", "the tombstone of match {id} was changed"),
+        ("update after_hours.purged_matches set expired_at = 'epoch' where match_id = %s", "the tombstone of match {id} was changed"),
+        ("delete from after_hours.purged_matches where match_id = %s", "the tombstone no. 2 in the order of the ids was removed"),
+        ("insert into after_hours.purged_matches values (md5(%s)::uuid, 3, now(), 0)", "the tombstone of match {md5} was added"),
+    ],
+)  # fmt: skip
+def test_p8_the_very_tombstone_is_named(chain: Connection, tampering: str, named: str) -> None:
+    match = str(value(chain, "select match_id from after_hours.purged_matches where seq = 3 order by 1 offset 1 limit 1"))
+    chain.execute(tampering, (match,))
+    detail = value(chain, "select detail from after_hours.verify_evidence() where not ok limit 1")
+    assert detail.endswith(named.format(id=match, md5=UUID(hashlib.md5(match.encode()).hexdigest())))
+    chain.execute("update after_hours.purge_batches set digests = null")
+    assert broken(chain)[0] == (2, 1), "without digests the batch is named all the same"
+
+
 def test_p8_a_batch_forged_with_its_hash_breaks_the_next(chain: Connection) -> None:
     chain.execute("update after_hours.purged_matches set messages = 0 where seq = 3")
     chain.execute(
@@ -659,7 +696,7 @@ def test_p8_tombstones_hold_no_content_and_no_participants(db: Connection) -> No
         "'after_hours.purge_batches'::regclass) and attnum > 0",
     )
     assert columns == {
-        "match_id", "seq", "expired_at", "messages", "run_id", "batch", "matches", "committed_at", "prev_hash", "hash",
+        "match_id", "seq", "expired_at", "messages", "run_id", "batch", "matches", "committed_at", "prev_hash", "hash", "digests",
     }  # fmt: skip
 
 

@@ -1,0 +1,48 @@
+create or replace function after_hours.broken_tombstone(p_seq bigint)
+returns text
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: which tombstone of a batch is not as it was written: compares each with the digests kept by the batch.
+    -- Returns: words about the first such one; null if the digests show none, or the batch has none (before 0004).
+    -- Locks:   none.   Called by: verify_evidence, for batches whose hash is wrong.
+    with written as (
+        select n.nr, substr(b.digests, 4 * n.nr - 3, 4) as digest
+        from after_hours.purge_batches as b
+        cross join lateral generate_series(1, octet_length(b.digests) / 4) as n (nr)
+        where b.seq = p_seq
+    ),
+
+    found as (
+        select t.match_id, after_hours.tombstone_digest(t.match_id, t.expired_at, t.messages) as digest
+        from after_hours.purged_matches as t
+        where t.seq = p_seq
+    ),
+
+    other as (
+        select min(f.match_id::text) as match_id
+        from found as f
+        where not exists (select from written as w where w.digest = f.digest)
+    ),
+
+    gone as (
+        select min(w.nr) as nr
+        from written as w
+        where not exists (select from found as f where f.digest = w.digest)
+    )
+
+    select case
+        when o.match_id is not null and g.nr is not null then format('the tombstone of match %s was changed', o.match_id)
+        when o.match_id is not null then format('the tombstone of match %s was added', o.match_id)
+        when g.nr is not null then format('the tombstone no. %s in the order of the ids was removed', g.nr)
+    end
+    from other as o
+    cross join gone as g
+    where exists (select from written);
+$$;
+comment on function after_hours.broken_tombstone(bigint) is
+'Inner part of verify_evidence(): names the first tombstone of a batch that is not as it was written; null if the batch kept no digests or they show nothing.';
+alter function after_hours.broken_tombstone(bigint) owner to after_hours_owner;
+revoke all on function after_hours.broken_tombstone(bigint) from public;
