@@ -32,6 +32,7 @@ log = logging.getLogger("relay.listener")
 STALE_SECONDS = 5.0
 FORGOTTEN_SECONDS = 30.0  # without a read for longer, nobody's place is taken for granted
 NOTIFY_POLL, DEAF_POLL = 2.0, 1.0  # seconds between reads that nothing asked for
+DEAF = "polling: the canary NOTIFY does not come back (a transaction pooler in between?)"
 POOLED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -151,8 +152,7 @@ class Listener:
         self._woken.set()
 
     def _be_live(self) -> None:
-        deaf = "a transaction pooler is in between" if self._canary.pooled else "the canary NOTIFY does not come back"
-        self.reason = "following" if self.mode == "notify" else f"polling: {deaf}"
+        self.reason = "following" if self.mode == "notify" else DEAF
         if self._base != "live":
             self._base = "live"
             self._said.clear()
