@@ -50,7 +50,7 @@ comment on table after_hours.purge_runs is 'Every run of the purge: who, when, w
 comment on column after_hours.purge_runs.slot is 'The 03:00 UTC that the run belongs to; one run per slot succeeds.';
 comment on column after_hours.purge_runs.cutoff is 'Matches that expired before this instant were overdue: start of the run minus retention, in UTC.';
 comment on table after_hours.purge_batches is 'Batches of purged matches: a hash chain. verify_evidence() recomputes it.';
-comment on column after_hours.purge_batches.digests is 'tombstone_digest() of each tombstone, in the order of the ids; null in batches from before change 0004.';
+comment on column after_hours.purge_batches.digests is 'tombstone_digests() of its tombstones, four bytes each in the order of the ids; null in batches from before change 0004.';
 comment on table after_hours.purged_matches is 'Tombstones: one row per purged match, without content or participants.';
 comment on table after_hours.evidence_chain is 'Head of the hash chain, locked by each batch, and the anchor: the last trimmed hash.';
 comment on table after_hours.purge_failures is 'Overdue matches whose deletion raised an error. See view not_purged.';

@@ -45,7 +45,7 @@ set local client_min_messages = warning;
 \ir functions/release_hold.sql
 \ir functions/lapse_holds.sql
 \ir functions/evidence_hash.sql
-\ir functions/tombstone_digest.sql
+\ir functions/tombstone_digests.sql
 \ir functions/erase_matches.sql
 \ir functions/purge_pressure.sql
 \ir functions/open_purge_run.sql

@@ -16,7 +16,7 @@ as $$
     ),
 
     found as (
-        select t.match_id, after_hours.tombstone_digest(t.match_id, t.expired_at, t.messages) as digest
+        select t.match_id, after_hours.tombstone_digests(array[t.match_id], array[t.expired_at], array[t.messages]) as digest
         from after_hours.purged_matches as t
         where t.seq = p_seq
     ),

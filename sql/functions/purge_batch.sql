@@ -27,6 +27,9 @@ declare
     v_counted uuid[];
     v_counts bigint[];
     v_busy integer := 0;
+    v_culprits uuid[];
+    v_states text[];
+    v_errors text[];
     v_failed integer := 0;
     v_is_retry boolean := false;
     v_at timestamptz;
@@ -194,43 +197,39 @@ begin
             v_run.cursor_expires_at := v_expired_at[cardinality(v_picked)];
             v_run.cursor_match_id := v_picked[cardinality(v_picked)];
         end if;
-        with result as materialized (
-            select e.* from after_hours.erase_matches(v_picked, v_counts, v_started_at + v_settings.purge_batch_target * 2) as e
-        ),
-
-        failures as (
+        select
+            coalesce(array_agg(e.match_id) filter (where e.outcome = 'erased'), '{}'),
+            coalesce(array_agg(e.messages) filter (where e.outcome = 'erased'), '{}'),
+            count(*) filter (where e.outcome = 'busy'),
+            array_agg(e.match_id) filter (where e.outcome = 'failed'),
+            array_agg(e.sqlstate) filter (where e.outcome = 'failed'),
+            array_agg(e.message) filter (where e.outcome = 'failed'),
+            coalesce(sum(e.messages), 0)
+        into v_erased, v_counts, v_busy, v_culprits, v_states, v_errors, messages
+        from after_hours.erase_matches(v_picked, v_counts, v_started_at + v_settings.purge_batch_target * 2) as e;
+        matches := cardinality(v_erased);
+        v_failed := coalesce(cardinality(v_culprits), 0);
+        if v_failed > 0 then
             insert into after_hours.purge_failures as f (match_id, sqlstate, message, run_id)
             select e.match_id, e.sqlstate, e.message, p_run_id
-            from result as e
-            where e.outcome = 'failed'
+            from unnest(v_culprits, v_states, v_errors) as e (match_id, sqlstate, message)
             on conflict (match_id) do update
                 set sqlstate = excluded.sqlstate, message = excluded.message, attempts = f.attempts + 1,
-                    last_at = clock_timestamp(), run_id = excluded.run_id
-        ),
-
-        mended as (
-            delete from after_hours.purge_failures as f
-            using result as e
-            where e.outcome = 'erased' and f.match_id = e.match_id
-        )
-
-        select
-            coalesce(array_agg(e.match_id order by e.match_id) filter (where e.outcome = 'erased'), '{}'),
-            coalesce(array_agg(e.messages order by e.match_id) filter (where e.outcome = 'erased'), '{}'),
-            count(*) filter (where e.outcome = 'busy'),
-            count(*) filter (where e.outcome = 'failed'),
-            coalesce(sum(e.messages), 0)
-        into v_erased, v_counts, v_busy, v_failed, messages
-        from result as e;
-        matches := cardinality(v_erased);
+                    last_at = clock_timestamp(), run_id = excluded.run_id;
+        end if;
+        if v_is_retry or v_run.match_id is not null then
+            delete from after_hours.purge_failures as f where f.match_id = any(v_erased);
+        end if;
+        if v_erased <> v_picked then
+            select array_agg(x.expired_at order by e.nr)
+            into v_expired_at
+            from unnest(v_erased) with ordinality as e (id, nr)
+            join unnest(v_picked, v_expired_at) as x (id, expired_at) on x.id = e.id;
+        end if;
     end if;
 
     -- step 6: tombstones, under the lock of the chain's head
     if matches > 0 then
-        select array_agg(x.expired_at order by x.id)
-        into v_expired_at
-        from unnest(v_picked, v_expired_at) as x (id, expired_at)
-        where x.id = any(v_erased);
         select c.* into v_chain from after_hours.evidence_chain as c for update;
         v_at := clock_timestamp();
         update after_hours.evidence_chain as c
@@ -241,10 +240,7 @@ begin
         insert into after_hours.purge_batches (seq, run_id, batch, matches, messages, committed_at, prev_hash, hash, digests)
         select
             c.head_seq, p_run_id, v_run.batches + 1, purge_batch.matches, purge_batch.messages, v_at, v_chain.head_hash, c.head_hash,
-            (
-                select string_agg(after_hours.tombstone_digest(x.match_id, x.expired_at, x.messages), '' order by x.match_id)
-                from unnest(v_erased, v_expired_at, v_counts) as x (match_id, expired_at, messages)
-            )
+            after_hours.tombstone_digests(v_erased, v_expired_at, v_counts)
         from after_hours.evidence_chain as c;
         insert into after_hours.purged_matches (match_id, seq, expired_at, messages)
         select x.match_id, v_chain.head_seq + 1, x.expired_at, x.messages

@@ -11,7 +11,7 @@ as $$
     -- Locks:   none. Owned by after_hours_jobs: it needs pg_monitor to see the positions.   Called by: purge_batch.
     select case
         when pg_is_in_recovery() then 0
-        else coalesce((select max(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)) from pg_stat_replication as r), 0)::bigint
+        else coalesce((select max(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)) from pg_stat_get_wal_senders() as r), 0)::bigint
     end;
 $$;
 comment on function after_hours.purge_pressure() is

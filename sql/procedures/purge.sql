@@ -41,11 +41,11 @@ begin
             message = 'purge() commits as it goes and can''t run inside a transaction block',
             hint = 'End the transaction (COMMIT; or ROLLBACK;), then: CALL after_hours.purge();';
     end if;
-    if p_max_seconds <= 0 then
+    if p_max_seconds < 0 then
         raise exception using
             errcode = 'AH018',
             message = format('a purge can''t take %s seconds', p_max_seconds),
-            hint = 'Give it a time above zero, or none for 50 minutes: CALL after_hours.purge(p_max_seconds => 600);';
+            hint = '0 is a single batch; without it a run takes 50 minutes at most: CALL after_hours.purge(p_max_seconds => 600);';
     end if;
     commit;
     -- directly after each COMMIT, before anything reads: whatever the session's defaults are
