@@ -15,6 +15,7 @@ declare
     v_late record;
     v_holder integer;
     v_aside record;
+    v_since timestamptz := (select s.announce_since from after_hours.settings as s);
     v_usage double precision := pg_notification_queue_usage();
 begin
     -- Purpose: are events announced, on time, all of them, and do NOTIFYs get through?
@@ -26,10 +27,17 @@ begin
         ok := false;
         detail := format('paused until %s by %s: %s', after_hours.iso_utc(v_pause.until), v_pause.paused_by, v_pause.reason);
         next_command := 'select after_hours.resume_job(''announce'');';
+    elsif v_since > p_now then
+        ok := false;
+        detail := format('nothing that ends before %s is announced: settings.announce_since lies ahead', after_hours.iso_utc(v_since));
+        next_command := 'if the clock is right: update after_hours.settings set announce_since = now();';
     else
-        ok := coalesce(p_now - v_heartbeat < v_allowed, false);
+        ok := coalesce(v_heartbeat between p_now - v_allowed and p_now + interval '5 seconds', false);
         detail := case
             when v_heartbeat is null then 'no scheduled run has announced yet'
+            when v_heartbeat > p_now + interval '5 seconds' then format(
+                'none since the clock was set back: the last heartbeat says %s, it is %s', after_hours.iso_utc(v_heartbeat), after_hours.iso_utc(p_now)
+            )
             else format('last heartbeat %s s ago', round(extract(epoch from p_now - v_heartbeat)))
         end;
         next_command := case when not ok then 'select * from after_hours.jobs; meanwhile by hand: select * from after_hours.announce_due();' end;

@@ -6,11 +6,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: show that the scheduler announces. Only the scheduled runs write it, never a hand or a rescue: a stale
-    --          heartbeat must stay visible. At most every 15 s: the one transaction id an idle loop costs.
+    --          heartbeat must stay visible. At most every 15 s: the one transaction id an idle loop costs. One that lies
+    --          ahead was written before the clock was set back.
     -- Locks:   the row of emitter.   Called by: announce_pass, announce_loop.
     update after_hours.emitter as e
     set heartbeat_at = clock_timestamp(), heartbeat_by = format('pid %s', pg_backend_pid())
-    where e.heartbeat_at is null or e.heartbeat_at < clock_timestamp() - interval '15 seconds';
+    where e.heartbeat_at is null or e.heartbeat_at not between clock_timestamp() - interval '15 seconds' and clock_timestamp();
 $$;
 comment on function after_hours.write_heartbeat() is
 'Notes in after_hours.emitter that a scheduled run announces, at most every 15 s. Read by health and by the relays.';

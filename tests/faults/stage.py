@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import pwd
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,17 +36,19 @@ class Proxy:
     """A TCP proxy on loopback; a black hole while told so: nothing passes, nothing closes."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self.host, self.port = "127.0.0.1", 0
         self.targets: list[int | str] = []  # a port, or the path of a socket
         self._open = asyncio.Event()
         self._open.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, *targets: int | str) -> None:
+    async def start(self, *targets: int | str, listening: socket.socket | None = None) -> None:
+        """Serve on a free port of loopback, or on a socket that listens already."""
         self.targets = list(targets)
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
-        self.port = self._server.sockets[0].getsockname()[1]
+        listening = listening or socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._server = await asyncio.start_server(self._serve, sock=listening)
+        self.host, self.port = listening.getsockname()
 
     def swallow(self, on: bool) -> None:
         if on:
@@ -89,6 +93,55 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)  # transports close in the next turn
+
+
+class Lane:
+    """A network namespace at the end of a cable of its own. Cut, packets vanish and nobody is told. Needs root."""
+
+    CLONE_NEWNET = 0x40000000
+
+    def __init__(self) -> None:
+        self.name = f"ah{os.getpid()}"
+        self.address = "10.213.97.2"  # seen by nobody but the two ends of the cable
+
+    def __enter__(self) -> Lane:
+        here, there = f"{self.name}a", f"{self.name}b"
+        ip("netns", "add", self.name)
+        ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
+        ip("address", "add", "10.213.97.1/30", "dev", here)
+        ip("link", "set", here, "up")
+        ip("-n", self.name, "address", "add", f"{self.address}/30", "dev", there)
+        ip("-n", self.name, "link", "set", there, "up")
+        # its hardware address for good: a neighbour that doesn't answer would soon be "no route to host"
+        hardware = json.loads(ip("-n", self.name, "-json", "link", "show", there))[0]["address"]
+        ip("neighbour", "replace", self.address, "lladdr", hardware, "dev", here, "nud", "permanent")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        ip("netns", "delete", self.name)
+
+    def cut(self, on: bool) -> None:
+        """Take the far end's interface down, or up again."""
+        ip("-n", self.name, "link", "set", f"{self.name}b", "down" if on else "up")
+
+    def listen(self) -> socket.socket:
+        """A listening socket that lives in the namespace; whoever holds it may use it from outside."""
+        made: list[socket.socket] = []
+
+        def within() -> None:  # in a thread of its own: a thread changes its namespace for good
+            with Path(f"/run/netns/{self.name}").open() as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), self.CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            made.append(socket.create_server((self.address, 0), backlog=512))
+
+        thread = threading.Thread(target=within)
+        thread.start()
+        thread.join()
+        return made[0]
+
+
+def ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 class Node:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from tests.faults.stage import Proxy
+from tests.faults.stage import Lane, Proxy, children_of
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, make_token, relay, start_relay, user
 
 if TYPE_CHECKING:
@@ -20,19 +24,27 @@ if TYPE_CHECKING:
 __all__ = ["relay", "start_relay", "user"]  # fixtures
 
 
+@dataclass
+class Hole:
+    """A way to PostgreSQL that can swallow everything."""
+
+    dsn: str
+    swallow: Callable[[bool], None]
+
+
 @pytest.fixture
-async def proxy(instance: Instance) -> AsyncIterator[Proxy]:
-    """Between the relay and PostgreSQL."""
-    made = Proxy()
-    where = dict(part.split("=") for part in instance.dsn().split("?")[1].split("&"))
-    await made.start(f"{where['host']}/.s.PGSQL.{where['port']}")
-    yield made
-    made.swallow(False)
-    await made.stop()
-
-
-async def behind(start_relay: StartRelay, proxy: Proxy, **settings: object) -> Running:
-    return await start_relay(dsn=f"postgresql://after_hours_relay@127.0.0.1:{proxy.port}/after_hours", **settings)
+async def hole(instance: Instance) -> AsyncIterator[Hole]:
+    """Between the relay and PostgreSQL: a cable that can be cut; without root, a proxy that can hold its breath."""
+    with ExitStack() as stack:
+        lane = stack.enter_context(Lane()) if os.geteuid() == 0 else None
+        proxy = Proxy()
+        where = dict(part.split("=") for part in instance.dsn().split("?")[1].split("&"))
+        await proxy.start(f"{where['host']}/.s.PGSQL.{where['port']}", listening=lane.listen() if lane else None)
+        dsn = f"postgresql://after_hours_relay@{proxy.host}:{proxy.port}/after_hours"
+        made = Hole(dsn, lane.cut if lane else proxy.swallow)
+        yield made
+        made.swallow(False)
+        await proxy.stop()
 
 
 async def readyz(relay: Running) -> tuple[int, str]:
@@ -43,12 +55,12 @@ async def readyz(relay: Running) -> tuple[int, str]:
 
 @pytest.mark.parametrize("seconds", [6.5, 9.0])
 async def test_a_black_hole_is_noticed_in_5_s_and_healed_in_1_s(
-    start_relay: StartRelay, proxy: Proxy, db: Connection, user: UUID, seconds: float
+    start_relay: StartRelay, hole: Hole, db: Connection, user: UUID, seconds: float
 ) -> None:
-    relay = await behind(start_relay, proxy)
+    relay = await start_relay(dsn=hole.dsn)
     async with relay.peer(user) as peer:
         assert await readyz(relay) == (200, "live")
-        proxy.swallow(True)
+        hole.swallow(True)
         started = time.monotonic()
         await eventually(lambda: relay.relay.listener.state != "live", 10)
         assert time.monotonic() - started < 5
@@ -57,7 +69,7 @@ async def test_a_black_hole_is_noticed_in_5_s_and_healed_in_1_s(
         expire(db, user, uuid4(), user)
         await asyncio.sleep(max(0, seconds - (time.monotonic() - started)))
         assert not peer.events
-        proxy.swallow(False)
+        hole.swallow(False)
         healed = time.monotonic()
         await peer.until(lambda it: it.of("live"), 5)
         assert time.monotonic() - healed < 1.2, "1 s, and a margin for a busy test machine"
@@ -67,10 +79,10 @@ async def test_a_black_hole_is_noticed_in_5_s_and_healed_in_1_s(
 
 
 async def test_who_joins_during_a_black_hole_is_told_to_try_later(
-    start_relay: StartRelay, proxy: Proxy, db: Connection, user: UUID
+    start_relay: StartRelay, hole: Hole, db: Connection, user: UUID
 ) -> None:
-    relay = await behind(start_relay, proxy)
-    proxy.swallow(True)
+    relay = await start_relay(dsn=hole.dsn)
+    hole.swallow(True)
     async with relay.peer(user, additional_headers={}) as peer:
         await peer.say(type="auth", token=make_token(user))
         await peer.until(lambda it: it.closed, 8)
@@ -81,3 +93,34 @@ async def test_who_joins_during_a_black_hole_is_told_to_try_later(
         answer = await client.get(relay.http("/events"), headers={"Authorization": f"Bearer {make_token(user)}"})
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
+
+
+def processes_of(instance: Instance) -> list[int]:
+    """The server's processes."""
+    postmaster = int((instance.home / "cluster" / "data" / "postmaster.pid").read_text().split()[0])
+    return [postmaster, *children_of(postmaster)]
+
+
+async def test_a_frozen_server_is_noticed_and_followed_again(
+    start_relay: StartRelay, instance: Instance, db: Connection, user: UUID
+) -> None:
+    """Its kernel still accepts connections, its processes answer none: what a hung disk or a stopped machine looks like."""
+    relay = await start_relay()
+    everything = processes_of(instance)
+    async with relay.peer(user) as peer:
+        expire(db, user, announce=False)
+        for pid in everything:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            await eventually(lambda: relay.relay.listener.state != "live", 10)
+            assert time.monotonic() - started < 5
+            await peer.until(lambda it: it.of("stale"), 8)
+            assert await readyz(relay) == (503, "stale")
+        finally:
+            for pid in everything:
+                os.kill(pid, signal.SIGCONT)
+        await peer.until(lambda it: it.of("live"), 3)
+        db.execute("select after_hours.announce_due()")
+        await peer.until(lambda it: it.events)
+        assert await readyz(relay) == (200, "live")

@@ -256,7 +256,13 @@ def test_rescue_announces_and_refuses_with_a_hint(db: Connection, connect: Any, 
 
 @pytest.mark.parametrize(
     ("heartbeat", "setting", "wanted"),
-    [("66 seconds", True, True), ("60 seconds", True, False), (None, True, False), ("66 seconds", False, False)],
+    [
+        ("66 seconds", True, True),
+        ("-1 hour", True, True),
+        ("60 seconds", True, False),
+        (None, True, False),
+        ("66 seconds", False, False),
+    ],
 )
 def test_beat_tells_when_a_rescue_is_wanted(
     db: Connection, connect: Any, heartbeat: str | None, setting: bool, wanted: bool
