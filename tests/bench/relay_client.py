@@ -6,6 +6,10 @@ import select
 import socket
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -27,6 +31,7 @@ class Swarm:
 
     def __post_init__(self) -> None:
         self._poll = select.epoll()
+        self._recv: dict[int, Callable[[int], bytes]] = {}  # made once: for 10,000 it takes half a millisecond
 
     def connect(self, paths: list[str], extras: list[str] | None = None, until: bytes = b"") -> float:
         """Open one connection for each path; seconds from the first SYN until the last is greeted."""
@@ -42,6 +47,7 @@ class Swarm:
                 one.send(HANDSHAKE.format(path=paths[number - offset], extra=extra).encode())
                 self._poll.register(one, select.EPOLLIN)
                 self.sockets[one.fileno()] = one
+                self._recv[one.fileno()] = one.recv
                 self.users[one.fileno()] = number
                 waiting[one.fileno()] = (0, b"")
                 number += 1
@@ -70,7 +76,7 @@ class Swarm:
         """The instants at which `count` frames with the marker came."""
         instants: list[float] = []
         deadline = time.monotonic() + seconds
-        recv = {descriptor: one.recv for descriptor, one in self.sockets.items()}
+        recv = self._recv
         while len(instants) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(instants)} of {count} frames")
