@@ -58,6 +58,7 @@ class Head:
     def __init__(self, raw: bytes, rest: bytes) -> None:
         self.raw, self.rest = raw, rest
         self.headers: list[tuple[bytes, bytes]] = []
+        self._values: dict[bytes, list[bytes]] = {}
         self.target = b""
         parser = httptools.HttpRequestParser(self)
         try:
@@ -78,11 +79,13 @@ class Head:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        name = name.lower()
+        self.headers.append((name, value))
+        self._values.setdefault(name, []).append(value)
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header."""
-        return [value for each, value in self.headers if each == name]
+        return self._values.get(name, [])
 
     def check_handshake(self) -> None:
         """RFC 6455, 4.2.1, and what an origin or a token sent twice could hide. Raises Unfit."""

@@ -14,6 +14,7 @@ from uuid import UUID
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
 
 if TYPE_CHECKING:
     from relay.settings import Settings
@@ -58,7 +59,7 @@ class Verifier:
         self._version: tuple[int, int] | None = None
         self._keys: list[Key] = []
         if settings.jwt_secret is not None:
-            self._keys = [Key(settings.jwt_secret.get_secret_value(), "HS256")]
+            self._keys = [Key(prepared(settings.jwt_secret.get_secret_value()), "HS256")]
         else:
             self._read_keys()
 
@@ -68,13 +69,10 @@ class Verifier:
             raise Refused("too_long")
         if self._settings.jwt_key_file is not None:
             self._reread_keys()
-        try:
-            header = read_header(token)
-        except (ValueError, RecursionError):
-            raise Refused("unreadable") from None
+        kid = read_kid(token) if any(key.kid for key in self._keys) else None
         reason = "wrong_key"
         for key in self._keys:
-            if header.get("alg") != key.algorithm or (key.kid and header.get("kid") not in (None, key.kid)):
+            if key.kid and kid not in (None, key.kid):
                 continue
             try:
                 claims = jwt.decode(
@@ -87,10 +85,12 @@ class Verifier:
                     options={"require": ["exp", "iat", "aud"]},
                 )
                 return self._identity(claims)
-            except jwt.InvalidSignatureError:
+            except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
                 continue
             except jwt.ExpiredSignatureError:
                 reason = "expired"
+            except jwt.DecodeError:
+                reason = "unreadable"
             except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError) as error:
                 reason = type(error).__name__.removesuffix("Error").lower()
             break
@@ -131,16 +131,31 @@ class Verifier:
         log.info("keys read", extra={"count": len(self._keys)})
 
 
-def read_header(token: str) -> dict[str, Any]:
-    """What a token says of itself, unchecked: good for choosing a key only. Raises ValueError.
+class Prepared(HMACAlgorithm):
+    """PyJWT looks at a secret anew for each token (a PEM? a certificate? JSON?), 13 of 35 µs. prepared() has."""
 
-    PyJWT's own parses all three parts, then decode() does so again: 14 of 66 µs.
-    """
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return key if isinstance(key, bytes) else key.encode()
+
+
+def prepared(secret: str) -> jwt.PyJWK:
+    """A secret for HS256, as PyJWT takes it. Raises jwt.InvalidKeyError for what is no secret but a public key."""
+    HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    key = jwt.PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret.encode()).decode()}, "HS256")
+    key.Algorithm = Prepared(HMACAlgorithm.SHA256)
+    return key
+
+
+def read_kid(token: str) -> object:
+    """Which key a token says it was signed with, unchecked: good for choosing one only. Raises Refused."""
     part = token.partition(".")[0]
-    header = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    try:
+        header = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError):
+        raise Refused("unreadable") from None
     if not isinstance(header, dict):
-        raise ValueError("not an object")
-    return header
+        raise Refused("unreadable")
+    return header.get("kid")
 
 
 def algorithm_for(key: object) -> str:

@@ -24,7 +24,8 @@ class Door:
 
     def problem(self, connection: HTTPConnection) -> tuple[int, str] | None:
         """The status and the word to refuse with; None: come in."""
-        if any(is_token(name, value) for name, value in connection.query_params.multi_items()):
+        query = connection.scope["query_string"] and connection.query_params.multi_items()
+        if any(is_token(name, value) for name, value in query):
             return HTTPStatus.BAD_REQUEST, "token_in_url"
         if not self._is_allowed_origin(connection):
             return HTTPStatus.FORBIDDEN, "origin"
