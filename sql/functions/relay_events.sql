@@ -21,7 +21,9 @@ begin
     --          then 'event' rows in id order, then 'block' rows: what moderators changed in the last minute.
     -- Locks:   none; one snapshot.   Called by: each relay, on every wake-up and at least every two seconds.
     select * into v_log from after_hours.log_position();
-    v_from := coalesce(after_hours.cursor_id(p_cursor, v_log.head, v_log.floor), v_log.head);
+    v_from := after_hours.cursor_id(p_cursor, v_log.head, v_log.floor);
+    start := case when p_cursor is null then 'fresh' when v_from is null then 'reset' else 'replayed' end;
+    v_from := coalesce(v_from, v_log.head);
     select max(p.id) into v_read
     from (
         select e.id from after_hours.events as e where e.id > v_from order by e.id limit least(greatest(p_limit, 1), 10000)
@@ -29,11 +31,6 @@ begin
     v_read := coalesce(v_read, v_log.head);
     kind := 'head';
     life := v_log.life;
-    start := case
-        when p_cursor is null then 'fresh'
-        when after_hours.cursor_id(p_cursor, v_log.head, v_log.floor) is null then 'reset'
-        else 'replayed'
-    end;
     cursor := v_log.epoch || '-' || v_read;
     more := v_read < v_log.head;
     return next;
