@@ -56,7 +56,7 @@ class Listener:
         self._told_stale = False
         self._base = "connecting"
         self.is_draining = False
-        self.reason = "not connected yet"
+        self._reason = "not connected yet"
 
     @property
     def mode(self) -> str | None:
@@ -71,6 +71,11 @@ class Listener:
         if self._told_stale:
             return "stale"
         return self._base
+
+    @property
+    def reason(self) -> str:
+        """Why it is in this state, in words."""
+        return "told to stop" if self.is_draining else self._reason
 
     async def run(self) -> None:
         """Connect, follow, and do it again, for ever. A host that doesn't answer costs connect_seconds."""
@@ -88,10 +93,10 @@ class Listener:
         if isinstance(error, POOLED) and not self._canary.pooled:
             self._canary.pooled = True
             log.warning("a transaction pooler is in between: polling, nothing prepared")
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+        reason = f"{type(error).__name__}: {str(error) or 'no answer in time'}".splitlines()[0][:300]
         if self._said.get(host) != reason:
             log.warning("database not followed", extra={"host": host, "reason": reason})
-        self._said[host] = self.reason = reason
+        self._said[host] = self._reason = reason
 
     def _end_link(self) -> None:
         if self._link is not None:
@@ -152,7 +157,7 @@ class Listener:
         self._woken.set()
 
     def _be_live(self) -> None:
-        self.reason = "following" if self.mode == "notify" else DEAF
+        self._reason = "following" if self.mode == "notify" else DEAF
         if self._base != "live":
             self._base = "live"
             self._said.clear()

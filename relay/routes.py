@@ -66,7 +66,7 @@ class Routes:
         offered = websocket.scope.get("subprotocols", [])
         await websocket.accept(subprotocol=frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else None)
         sink: Sink = websocket.scope["state"]["sink"]
-        cursor = websocket.scope["query_string"] and websocket.query_params.get("after") or None
+        cursor = (websocket.scope["query_string"] and websocket.query_params.get("after")) or None
         try:
             token = bearer(websocket)
             if token is None:

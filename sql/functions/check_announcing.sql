@@ -65,8 +65,9 @@ begin
     ok := v_late.n = 0;
     detail := case
         when ok then 'nothing is overdue'
-        else format('%s due for more than 2 s, the oldest since %s', v_late.n, after_hours.iso_utc(v_late.due_at))
-            || coalesce(format('; its row is locked by pid %s', v_holder), '')
+        else format('%s due for more than 2 s, the oldest since %s',
+            case when v_late.n < 1000 then v_late.n::text else '1000 or more' end, after_hours.iso_utc(v_late.due_at))
+            || case when v_holder is not null then format('; its row is locked by pid %s', v_holder) else '' end
     end;
     next_command := case
         when ok then null

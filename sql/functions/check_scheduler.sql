@@ -70,7 +70,8 @@ begin
     detail := case
         when v_mode.mode = 'tick' then format('tick: expect up to a minute of lateness (%s)', v_mode.reason)
         when ok then format('loop: expect 20 ms of lateness (%s)', v_mode.reason)
-        else format('loop, but %s of 2 loops are running: expect 20 ms, at most a minute should this one end too', v_loops)
+        when v_loops = 1 then 'loop, but 1 of 2 loops is running: expect 20 ms, up to a minute should this one end too'
+        else 'loop, but 0 of 2 loops are running: nothing is announced before pg_cron starts one at a full minute'
     end;
     next_command := case when not ok then 'wait for the next minute, when pg_cron starts both; then select * from after_hours.jobs;' end;
     return next;

@@ -216,10 +216,12 @@ def test_statement_timeout_of_the_database_does_not_reach_the_loops(scheduled: I
 
 def test_both_loops_killed_rescue_bridges_and_health_says_so(db: Connection) -> None:
     db.execute(f"select pg_terminate_backend(pid) from ({LOOPS}) as l")
-    due_in(db, -1, count=3)
+    due_in(db, -9, count=3)  # due three, six and nine seconds ago
     check = health(db, "announce_mode")
     assert not check.ok
-    assert " of 2 loops are running" in check.detail
+    assert "0 of 2 loops are running: nothing is announced" in check.detail
+    assert health(db, "overdue_events").detail.startswith("3 due for more than 2 s")
+    assert "pid" not in health(db, "overdue_events").detail, "nobody holds a lock"
     db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '66 seconds'")
     db.execute("set role after_hours_relay")
     db.execute("select after_hours.relay_rescue()")
