@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from psycopg.rows import namedtuple_row
 from tests.conftest import free_port, reset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Connection, Instance
 
@@ -47,6 +48,42 @@ class Server:
 
     def connect(self) -> Connection:
         return self.instance.connect()
+
+    @contextmanager
+    def standby(self) -> Iterator[Standby]:
+        """A copy that streams from it once it is started; gone afterwards."""
+        made = Standby(self)
+        self.tool("rm", "-rf", made.data)
+        backup = ("-D", made.data, "-h", made.sockets, "-p", made.primary_port, "-U", "postgres", "-R", "-X", "stream")
+        self.tool(self.bin / "pg_basebackup", *backup, "-c", "fast")
+        try:
+            yield made
+        finally:
+            with suppress(subprocess.CalledProcessError):
+                made.stop("immediate")
+            self.tool("rm", "-rf", made.data)
+
+
+class Standby:
+    """A second server beside the first, on a port of its own."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.data = server.data.with_name("standby")
+        where = dict(part.split("=") for part in server.instance.dsn().split("?")[1].split("&"))
+        self.sockets, self.primary_port, self.port = where["host"], where["port"], free_port()
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.sockets} -c cron.host={self.sockets}"
+        command = ("start", "-w", "-D", self.data, "-o", options, "-l", self.data / "log")
+        self._server.tool(self._server.bin / "pg_ctl", *command)
+
+    def stop(self, mode: str) -> None:
+        self._server.tool(self._server.bin / "pg_ctl", "stop", "-w", "-m", mode, "-D", self.data)
+
+    def connect(self) -> Connection:
+        dsn = self._server.instance.dsn().replace(f"port={self.primary_port}", f"port={self.port}")
+        return psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row)
 
 
 @pytest.fixture(scope="module")
@@ -177,41 +214,19 @@ def test_storage_rolled_back(server: Server) -> None:
 
 def test_promoted_standby(server: Server) -> None:
     """An asynchronous standby that misses the last events is promoted: their cursors are refused, others are good."""
-    standby = server.data.with_name("standby")
-    server.tool("rm", "-rf", standby)
-    sockets = server.instance.dsn().split("host=")[1].split("&")[0]
-    port = free_port()
     with server.connect() as db:
-        name = db.info.port
-        server.tool(
-            server.bin / "pg_basebackup",
-            "-D",
-            standby,
-            "-h",
-            sockets,
-            "-p",
-            name,
-            "-U",
-            "postgres",
-            "-R",
-            "-X",
-            "stream",
-        )
         (kept,) = emit(db)
-    options = f"-p {port} -k {sockets} -c cron.host={sockets}"
-    start = (server.bin / "pg_ctl", "start", "-w", "-D", standby, "-o", options, "-l", standby / "log")
-    dsn = server.instance.dsn().replace(f"port={name}", f"port={port}")
-    server.tool(*start)
-    with psycopg.connect(dsn, autocommit=True) as second:
-        while not second.execute("select from after_hours.events").fetchall():
-            time.sleep(0.1)
-    server.tool(server.bin / "pg_ctl", "stop", "-w", "-D", standby)
-    with server.connect() as db:
-        lost = emit(db, 2)
-    server.stop("immediate")
-    server.tool(*start)
-    try:
-        with psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row) as second:
+    with server.standby() as standby:
+        standby.start()
+        with standby.connect() as second:
+            while not second.execute("select from after_hours.events").fetchall():
+                time.sleep(0.1)
+        standby.stop("fast")
+        with server.connect() as db:
+            lost = emit(db, 2)
+        server.stop("immediate")
+        standby.start()
+        with standby.connect() as second:
             assert [resume(second, cursor)[0] for cursor in lost] == ["reset", "reset"], "read from the standby"
             second.execute("select pg_promote()")
             assert [resume(second, cursor)[0] for cursor in lost] == ["reset", "reset"], "its epoch is not open yet"
@@ -220,6 +235,3 @@ def test_promoted_standby(server: Server) -> None:
             assert again[0].split("-")[0] != kept.split("-")[0]
             assert [resume(second, cursor)[0] for cursor in lost] == ["reset", "reset"]
             assert resume(second, kept) == ("replayed", 3)
-    finally:
-        server.tool(server.bin / "pg_ctl", "stop", "-w", "-m", "immediate", "-D", standby)
-        server.tool("rm", "-rf", standby)
