@@ -17,13 +17,16 @@ import uuid
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from relay.client import Client
 from tests.bench.machine import describe, save
 from tests.conftest import REPO, Instance, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EXPIRED = "after_hours:session_expired"
 BULLMQ = Path(__file__).with_name("bullmq.mjs")
@@ -220,6 +223,20 @@ def marks(instance: Instance, sessions: int) -> list[list[str]]:
     return rows
 
 
+def every_second(instance: Instance, measured: Callable[[], dict[str, Any]]) -> list[list[str]]:
+    """The plain tick once a second, which pg_cron can from 1.5 on; no row before that."""
+    with instance.connect() as db:
+        version = db.execute("select extversion from pg_extension where extname = 'pg_cron'").fetchone()
+        if tuple(int(part) for part in re.findall(r"\d+", version[0])[:2]) < (1, 5):  # type: ignore[index]
+            return []
+        db.execute("select cron.schedule('bench_every_second', '1 second', 'select after_hours.announce_due()')")
+        try:
+            found = measured()
+        finally:
+            db.execute("select cron.unschedule('bench_every_second')")
+    return [[f"plain job every second (pg_cron {version[0]})", *percentiles(found["notify"]), ""]]  # type: ignore[index]
+
+
 def bullmq(scratch: Path, spread: float, count: int) -> list[list[str]]:
     """The usual delayed-job queue: BullMQ on Redis, default and tuned; lateness where the job runs."""
     if shutil.which("redis-server") is None:
@@ -277,6 +294,7 @@ def measure(scale: float, millions: float) -> None:
             )
         tick = run(60.0, per_minute, 125)
         late.append(["plain per-minute pg_cron job", *percentiles(tick["notify"]), ""])
+        late += every_second(instance, lambda: run(60.0, per_minute, 30))
         with instance.connect() as db:
             db.execute("update after_hours.settings set announce_mode = 'auto'")
         late += bullmq(home / "bullmq", 60.0, per_minute)
