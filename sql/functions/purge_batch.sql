@@ -110,6 +110,12 @@ begin
                 for update skip locked
             ) as c;
         else
+            -- The index entries of the batch before are dead by now, and the first to come by marks them as such: a few
+            -- hundred here, or all of the run's in one long transaction when the end is looked for.
+            perform count(*)
+            from public.after_hours_matches as m
+            where m.converted_to_match_id is null
+                and m.expires_at between coalesce(v_run.tail_expires_at, '-infinity') and v_run.cursor_expires_at;
             -- planned anew each time, by its values: a generic plan may lose the keyset. (plan_cache_mode would do the
             -- same to the checks of the foreign keys, once per match: it doubled their cost.)
             execute
@@ -268,6 +274,7 @@ begin
     end;
     update after_hours.purge_runs as r
     set lease_until = clock_timestamp() + c_lease,
+        tail_expires_at = r.cursor_expires_at,
         cursor_expires_at = coalesce(v_run.cursor_expires_at, r.cursor_expires_at),
         cursor_match_id = coalesce(v_run.cursor_match_id, r.cursor_match_id),
         batch_size = v_size,
