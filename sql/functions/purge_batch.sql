@@ -24,7 +24,6 @@ declare
     v_picked uuid[] := '{}';
     v_expired_at timestamptz[];
     v_erased uuid[];
-    v_counted uuid[];
     v_counts bigint[];
     v_busy integer := 0;
     v_culprits uuid[];
@@ -181,24 +180,15 @@ begin
     -- step 5: no more messages than fit into the time, but at least one match; then delete
     if cardinality(v_picked) > 0 then
         v_size := cardinality(v_picked);
-        -- on its own, so that it is an index-only scan: messages of this age are on all-visible pages
-        select array_agg(g.match_id), array_agg(g.messages)
-        into v_counted, v_counts
-        from (
-            select g.match_id, count(*) as messages
-            from public.after_hours_messages as g
-            where g.match_id = any(v_picked)
-            group by g.match_id
-        ) as g;
-        select
-            array_agg(c.id order by c.nr), array_agg(c.expires_at order by c.nr), array_agg(c.messages order by c.nr)
+        -- counted match by match: an index-only scan each, as messages of this age are on all-visible pages
+        select array_agg(c.id order by c.nr), array_agg(c.expires_at order by c.nr), array_agg(c.messages order by c.nr)
         into v_picked, v_expired_at, v_counts
         from (
-            select i.id, i.expires_at, i.nr, coalesce(g.messages, 0) as messages, sum(g.messages) over (order by i.nr) as running
+            select i.id, i.expires_at, i.nr, g.messages, sum(g.messages) over (order by i.nr) as running
             from unnest(v_picked, v_expired_at) with ordinality as i (id, expires_at, nr)
-            left join unnest(v_counted, v_counts) as g (match_id, messages) on g.match_id = i.id
+            cross join lateral (select count(*) as messages from public.after_hours_messages as m where m.match_id = i.id) as g
         ) as c
-        where c.nr = 1 or coalesce(c.running, 0) <= v_run.batch_messages;
+        where c.nr = 1 or c.running <= v_run.batch_messages;
         if cardinality(v_picked) < v_size and v_run.match_id is null and not v_is_retry then
             v_run.cursor_expires_at := v_expired_at[cardinality(v_picked)];
             v_run.cursor_match_id := v_picked[cardinality(v_picked)];
