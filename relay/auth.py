@@ -132,15 +132,14 @@ class Verifier:
 
 
 class Prepared(HMACAlgorithm):
-    """PyJWT looks at a secret anew for each token (a PEM? a certificate? JSON?), 13 of 35 µs. prepared() has."""
+    """PyJWT looks at a secret anew for each token (a PEM? a certificate? JSON?), 13 of 35 µs. The settings have."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
         return key if isinstance(key, bytes) else key.encode()
 
 
 def prepared(secret: str) -> jwt.PyJWK:
-    """A secret for HS256, as PyJWT takes it. Raises jwt.InvalidKeyError for what is no secret but a public key."""
-    HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    """A secret for HS256, as PyJWT takes it."""
     key = jwt.PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret.encode()).decode()}, "HS256")
     key.Algorithm = Prepared(HMACAlgorithm.SHA256)
     return key

@@ -64,8 +64,8 @@ class Duties:
     async def _rescue(self, link: Link) -> None:
         try:
             counts = await link.rescue()
-        except asyncpg.PostgresError as error:
-            log.warning("no rescue", extra={"sqlstate": error.sqlstate, "reason": str(error)})
+        except (asyncpg.PostgresError, TimeoutError) as error:  # somebody else announces, and takes long
+            log.warning("no rescue", extra={"reason": f"{type(error).__name__}: {error}"})
         else:
             self._metrics.rescues.inc()
             log.warning("announced for a stopped scheduler", extra={"counts": counts})

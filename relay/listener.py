@@ -32,7 +32,11 @@ log = logging.getLogger("relay.listener")
 STALE_SECONDS = 5.0
 FORGOTTEN_SECONDS = 30.0  # without a read for longer, nobody's place is taken for granted
 NOTIFY_POLL, DEAF_POLL = 2.0, 1.0  # seconds between reads that nothing asked for
-DEAF = "polling: the canary NOTIFY does not come back (a transaction pooler in between?)"
+FOLLOWING: dict[str | None, str] = {
+    "notify": "following",
+    None: "following; whether NOTIFY comes through is not known yet",
+    "polling": "polling: the canary NOTIFY does not come back (a transaction pooler in between?)",
+}
 POOLED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -75,7 +79,9 @@ class Listener:
     @property
     def reason(self) -> str:
         """Why it is in this state, in words."""
-        return "told to stop" if self.is_draining else self._reason
+        if self.is_draining:
+            return "told to stop"
+        return FOLLOWING[self.mode] if self.state == "live" else self._reason
 
     async def run(self) -> None:
         """Connect, follow, and do it again, for ever. A host that doesn't answer costs connect_seconds."""
@@ -93,7 +99,8 @@ class Listener:
         if isinstance(error, POOLED) and not self._canary.pooled:
             self._canary.pooled = True
             log.warning("a transaction pooler is in between: polling, nothing prepared")
-        reason = f"{type(error).__name__}: {str(error) or 'no answer in time'}".splitlines()[0][:300]
+        said = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        reason = f"{type(error).__name__}: {said}".splitlines()[0][:300]
         if self._said.get(host) != reason:
             log.warning("database not followed", extra={"host": host, "reason": reason})
         self._said[host] = self._reason = reason
@@ -157,7 +164,6 @@ class Listener:
         self._woken.set()
 
     def _be_live(self) -> None:
-        self._reason = "following" if self.mode == "notify" else DEAF
         if self._base != "live":
             self._base = "live"
             self._said.clear()

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
 
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import InvalidKeyError
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -75,9 +77,14 @@ class Settings(BaseSettings):
 
     @field_validator("jwt_secret")
     @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+    def _secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < 32:
             raise ValueError("must be at least 32 bytes, for example from: openssl rand -hex 32")
+        try:
+            if value is not None:
+                HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(value.get_secret_value())
+        except InvalidKeyError:
+            raise ValueError("is a key or a certificate, not a secret: use RELAY_JWT_KEY_FILE") from None
         return value
 
     @field_validator("jwt_key_file")

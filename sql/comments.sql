@@ -49,7 +49,8 @@ comment on column after_hours.user_blocks.until is 'Refused until then; null: no
 comment on table after_hours.purge_runs is 'Every run of the purge: who, when, why, cutoff, counts. A running one holds a lease that each batch renews.';
 comment on column after_hours.purge_runs.slot is 'The 03:00 UTC that the run belongs to; one run per slot succeeds.';
 comment on column after_hours.purge_runs.cutoff is 'Matches that expired before this instant were overdue: start of the run minus retention, in UTC.';
-comment on column after_hours.purge_runs.tail_expires_at is 'Expiry at which the batch before began: see purge_batch().';
+comment on column after_hours.purge_runs.tail_expires_at is 'Where the batch before began, as the cursor says where it ended: see purge_batch().';
+comment on column after_hours.brake_releases.retention is 'The retention at that time: a shorter one needs another release.';
 comment on table after_hours.purge_batches is 'Batches of purged matches: a hash chain. verify_evidence() recomputes it.';
 comment on column after_hours.purge_batches.digests is 'tombstone_digests() of its tombstones, four bytes each in the order of the ids; null in batches from before change 0004.';
 comment on table after_hours.purged_matches is 'Tombstones: one row per purged match, without content or participants.';

@@ -19,6 +19,7 @@ set local client_min_messages = warning;
 \ir functions/write_heartbeat.sql
 \ir functions/announce_pass.sql
 \ir functions/announce_mode.sql
+\ir functions/end_stuck_loops.sql
 \ir procedures/announce_loop.sql
 
 -- the application

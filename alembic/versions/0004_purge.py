@@ -1,4 +1,4 @@
-"""Two columns for the purge: digests of the tombstones, and where the batch before began."""
+"""Columns for the purge: digests of tombstones, where the batch before worked, what a release of the brake saw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ down_revision = "0003"
 routines_run_one_step_back = True
 
 FILE = "0004_purge.sql"
-SHA256 = "771b15d0297b915e7d27161433b566f9fb3aedb72ed84f3efe5f53143aa1856f"
+SHA256 = "1847729a4993bd738e2d8c75ff55101b1c59ac8985f27e253f2a23763dc3e365"
 
 
 def upgrade() -> None:

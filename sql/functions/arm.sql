@@ -18,9 +18,10 @@ begin
             message = 'releasing the brake needs a reason: it is kept',
             hint = 'select after_hours.arm(''ticket 4711: backlog of the adopted tables, checked with the preview'');';
     end if;
-    insert into after_hours.brake_releases (released_by, reason, system_identifier, database_name)
-    select session_user, p_reason, i.system_identifier, i.database_name
+    insert into after_hours.brake_releases (released_by, reason, system_identifier, database_name, retention)
+    select session_user, p_reason, i.system_identifier, i.database_name, s.retention
     from after_hours.identity() as i
+    cross join after_hours.settings as s
     returning * into v_release;
     return v_release;
 end

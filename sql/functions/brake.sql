@@ -17,6 +17,7 @@ declare
     v_success timestamptz;
     v_last timestamptz;
     v_release timestamptz;
+    v_seen interval;
     v_known record;
     v_shortened record;
     v_is_shortened boolean;
@@ -49,11 +50,12 @@ begin
         (select max(r.started_at) from after_hours.purge_runs as r where r.status <> 'braked'),
         (select max(b.released_at) from after_hours.brake_releases as b)
     );
-    v_release := (
-        select max(b.released_at)
-        from after_hours.brake_releases as b
-        where b.system_identifier = v_me.system_identifier and b.database_name = v_me.database_name
-    );
+    select b.released_at, b.retention
+    into v_release, v_seen
+    from after_hours.brake_releases as b
+    where b.system_identifier = v_me.system_identifier and b.database_name = v_me.database_name and b.released_at <= v_now
+    order by b.released_at desc
+    limit 1;
 
     -- what a day is like: deletions per day over the days that deleted something, an outage spread over its days
     with daily as (
@@ -101,7 +103,7 @@ begin
         ) as g
     );
     is_released := coalesce(
-        v_release > v_now - interval '1 day' and v_release <= v_now and (v_success is null or v_success < v_release), false
+        v_release > v_now - interval '1 day' and (v_success is null or v_success < v_release), false
     );
     if due_matches > match_limit or due_messages > message_limit then
         v_reasons := v_reasons || format(
@@ -119,7 +121,7 @@ begin
     into v_shortened
     from after_hours.settings_log as l
     where l.setting = 'retention' and l.changed_at > v_now - interval '1 day'
-        and (v_release is null or l.changed_at > v_release)
+        and (v_release is null or l.changed_at > v_release or v_seen is distinct from v_settings.retention)
         and l.new_value::interval < l.old_value::interval
         and l.old_value::interval > v_settings.retention -- not if it has been put back
     order by l.changed_at desc

@@ -30,7 +30,8 @@ begin
     elsif v_since > p_now then
         ok := false;
         detail := format('nothing that ends before %s is announced: settings.announce_since lies ahead', after_hours.iso_utc(v_since));
-        next_command := 'if the clock is right: update after_hours.settings set announce_since = now();';
+        next_command := 'if the clock is right now, give the true instant of the installation (what ended before it is never announced): '
+            'update after_hours.settings set announce_since = …;';
     else
         ok := coalesce(v_heartbeat between p_now - v_allowed and p_now + interval '5 seconds', false);
         detail := case
@@ -40,7 +41,9 @@ begin
             )
             else format('last heartbeat %s s ago', round(extract(epoch from p_now - v_heartbeat)))
         end;
-        next_command := case when not ok then 'select * from after_hours.jobs; meanwhile by hand: select * from after_hours.announce_due();' end;
+        next_command := case
+            when v_heartbeat > p_now + interval '5 seconds' then 'select after_hours.end_stuck_loops(); pg_cron starts others at the next minute'
+            when not ok then 'select * from after_hours.jobs; meanwhile by hand: select * from after_hours.announce_due();' end;
     end if;
     return next;
 

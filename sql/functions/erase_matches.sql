@@ -9,7 +9,7 @@ as $$
 declare
     v_ids uuid[] := p_match_ids;
     v_counts bigint[] := p_messages;
-    v_is_counted boolean := true;
+    v_is_counted boolean := p_messages is not null;
     v_count bigint;
     v_state text;
     v_message text;
@@ -17,7 +17,7 @@ declare
     v_culprit uuid;
     v_half integer;
 begin
-    -- Purpose: delete the messages (counted before) of these matches, then the matches: all or, for one that raises, nothing. On
+    -- Purpose: delete the messages (counted before, or p_messages null) of these matches, then the matches: all or, for one that raises, nothing. On
     --          an error everything of this call is undone, and it is tried again without the match that is to blame:
     --          the one that the error names, else by halves.
     -- Returns: a row per id: erased (with its message count), failed (with the error), busy (locked, or time is up).
@@ -111,8 +111,8 @@ begin
             return;
         end if;
         v_half := cardinality(v_ids) / 2;
-        return query select e.* from after_hours.erase_matches(v_ids[:v_half], v_counts[:v_half], p_give_up_at) as e;
-        return query select e.* from after_hours.erase_matches(v_ids[v_half + 1:], v_counts[v_half + 1:], p_give_up_at) as e;
+        return query select e.* from after_hours.erase_matches(v_ids[:v_half], null, p_give_up_at) as e;
+        return query select e.* from after_hours.erase_matches(v_ids[v_half + 1:], null, p_give_up_at) as e;
         return;
     end loop;
 end

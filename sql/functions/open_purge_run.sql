@@ -100,9 +100,10 @@ begin
                 return null; -- recorded already; arm() opens the slot again
             end if;
         elsif v_brake.is_on and p_match_id is null then
-            insert into after_hours.brake_releases (released_at, released_by, reason, system_identifier, database_name)
-            select v_now, session_user, p_override_brake, i.system_identifier, i.database_name
-            from after_hours.identity() as i;
+            insert into after_hours.brake_releases (released_at, released_by, reason, system_identifier, database_name, retention)
+            select v_now, session_user, p_override_brake, i.system_identifier, i.database_name, s.retention
+            from after_hours.identity() as i
+            cross join after_hours.settings as s;
         end if;
         if not v_is_braked then
             perform after_hours.lapse_holds();

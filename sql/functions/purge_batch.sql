@@ -84,6 +84,15 @@ begin
         outcome := 'paused';
         return;
     end if;
+    -- The index entries of the batch before are dead by now, and the first to come by marks them as such: a few hundred
+    -- here, or all of the run's in one long transaction when the end is looked for.
+    if v_run.tail_match_id is not null then
+        execute
+            'select count(*) from public.after_hours_matches as m where m.converted_to_match_id is null '
+            'and (m.expires_at, m.id) > ($1, $2) and (m.expires_at, m.id) <= ($3, $4)'
+        into v_left
+        using v_run.tail_expires_at, v_run.tail_match_id, v_run.cursor_expires_at, v_run.cursor_match_id;
+    end if;
     v_cutoff := least(v_cutoff, v_run.cutoff);
     v_limit := least(v_run.batch_size, v_settings.purge_batch_max);
     -- the brake holds within the run as well: what it let pass at the start is all that may go
@@ -109,12 +118,6 @@ begin
                 for update skip locked
             ) as c;
         else
-            -- The index entries of the batch before are dead by now, and the first to come by marks them as such: a few
-            -- hundred here, or all of the run's in one long transaction when the end is looked for.
-            perform count(*)
-            from public.after_hours_matches as m
-            where m.converted_to_match_id is null
-                and m.expires_at between coalesce(v_run.tail_expires_at, '-infinity') and v_run.cursor_expires_at;
             -- planned anew each time, by its values: a generic plan may lose the keyset. (plan_cache_mode would do the
             -- same to the checks of the foreign keys, once per match: it doubled their cost.)
             execute
@@ -265,6 +268,7 @@ begin
     update after_hours.purge_runs as r
     set lease_until = clock_timestamp() + c_lease,
         tail_expires_at = r.cursor_expires_at,
+        tail_match_id = r.cursor_match_id,
         cursor_expires_at = coalesce(v_run.cursor_expires_at, r.cursor_expires_at),
         cursor_match_id = coalesce(v_run.cursor_match_id, r.cursor_match_id),
         batch_size = v_size,
@@ -303,6 +307,8 @@ begin
         set passes = r.passes + 1,
             cursor_expires_at = null,
             cursor_match_id = null,
+            tail_expires_at = null,
+            tail_match_id = null,
             -- few are left, and one of them is locked: small batches find out which
             batch_size = greatest(least(v_left::integer, r.batch_size) / 8, 1)
         where r.id = p_run_id;

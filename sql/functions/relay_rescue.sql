@@ -24,6 +24,7 @@ begin
             message = 'rescue is switched off in the settings',
             hint = 'To switch it on: update after_hours.settings set rescue = true;';
     end if;
+    perform after_hours.end_stuck_loops();
     select * into v_counts from after_hours.announce_due(null);
     return v_counts::text;
 end

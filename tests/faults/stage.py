@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import asyncpg
@@ -101,24 +102,32 @@ class Lane:
     CLONE_NEWNET = 0x40000000
 
     def __init__(self) -> None:
-        self.name = f"ah{os.getpid()}"
-        self.address = "10.213.97.2"  # seen by nobody but the two ends of the cable
+        number = random.randrange(1 << 14)
+        self.name = f"ah{number}"
+        subnet, first = f"10.213.{number >> 6}", (number & 63) << 2  # seen by nobody but the two ends of the cable
+        self.here, self.address = f"{subnet}.{first + 1}", f"{subnet}.{first + 2}"
+        self._undo = ExitStack()
 
     def __enter__(self) -> Lane:
-        here, there = f"{self.name}a", f"{self.name}b"
-        ip("netns", "add", self.name)
-        ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
-        ip("address", "add", "10.213.97.1/30", "dev", here)
-        ip("link", "set", here, "up")
-        ip("-n", self.name, "address", "add", f"{self.address}/30", "dev", there)
-        ip("-n", self.name, "link", "set", there, "up")
-        # its hardware address for good: a neighbour that doesn't answer would soon be "no route to host"
-        hardware = json.loads(ip("-n", self.name, "-json", "link", "show", there))[0]["address"]
-        ip("neighbour", "replace", self.address, "lladdr", hardware, "dev", here, "nud", "permanent")
+        """Raises OSError or CalledProcessError where this is not allowed."""
+        with ExitStack() as undo:
+            here, there = f"{self.name}a", f"{self.name}b"
+            ip("netns", "add", self.name)
+            undo.callback(ip, "netns", "delete", self.name)
+            ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
+            undo.callback(ip, "link", "delete", here)
+            ip("address", "add", f"{self.here}/30", "dev", here)
+            ip("link", "set", here, "up")
+            ip("-n", self.name, "address", "add", f"{self.address}/30", "dev", there)
+            ip("-n", self.name, "link", "set", there, "up")
+            # its hardware address for good: a neighbour that doesn't answer would soon be "no route to host"
+            hardware = json.loads(ip("-n", self.name, "-json", "link", "show", there))[0]["address"]
+            ip("neighbour", "replace", self.address, "lladdr", hardware, "dev", here, "nud", "permanent")
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        ip("netns", "delete", self.name)
+        self._undo.close()
 
     def cut(self, on: bool) -> None:
         """Take the far end's interface down, or up again."""

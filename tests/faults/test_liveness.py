@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -34,9 +35,11 @@ class Hole:
 
 @pytest.fixture
 async def hole(instance: Instance) -> AsyncIterator[Hole]:
-    """Between the relay and PostgreSQL: a cable that can be cut; without root, a proxy that can hold its breath."""
+    """Between the relay and PostgreSQL: a cable that can be cut; where that is not allowed, a proxy that can hold its breath."""
     with ExitStack() as stack:
-        lane = stack.enter_context(Lane()) if os.geteuid() == 0 else None
+        lane = None
+        with suppress(OSError, subprocess.CalledProcessError):
+            lane = stack.enter_context(Lane())
         proxy = Proxy()
         where = dict(part.split("=") for part in instance.dsn().split("?")[1].split("&"))
         await proxy.start(f"{where['host']}/.s.PGSQL.{where['port']}", listening=lane.listen() if lane else None)
@@ -72,7 +75,9 @@ async def test_a_black_hole_is_noticed_in_5_s_and_healed_in_1_s(
         hole.swallow(False)
         healed = time.monotonic()
         await peer.until(lambda it: it.of("live"), 5)
-        assert time.monotonic() - healed < 1.2, "1 s, and a margin for a busy test machine"
+        assert time.monotonic() - healed < 1.5, (
+            "an attempt to connect takes up to 1 s, the pause between two up to 0.2 s"
+        )
         assert [event["cursor"] for event in peer.events] == [cursors(db)[0], cursors(db)[2]]
         assert peer.of("live")[0]["replayed"] == 2
         assert not peer.of("reset")
@@ -101,6 +106,12 @@ def processes_of(instance: Instance) -> list[int]:
     return [postmaster, *children_of(postmaster)]
 
 
+def send(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # a worker may have ended meanwhile
+            os.kill(pid, number)
+
+
 async def test_a_frozen_server_is_noticed_and_followed_again(
     start_relay: StartRelay, instance: Instance, db: Connection, user: UUID
 ) -> None:
@@ -109,17 +120,15 @@ async def test_a_frozen_server_is_noticed_and_followed_again(
     everything = processes_of(instance)
     async with relay.peer(user) as peer:
         expire(db, user, announce=False)
-        for pid in everything:
-            os.kill(pid, signal.SIGSTOP)
         try:
+            send(everything, signal.SIGSTOP)
             started = time.monotonic()
             await eventually(lambda: relay.relay.listener.state != "live", 10)
             assert time.monotonic() - started < 5
             await peer.until(lambda it: it.of("stale"), 8)
             assert await readyz(relay) == (503, "stale")
         finally:
-            for pid in everything:
-                os.kill(pid, signal.SIGCONT)
+            send(everything, signal.SIGCONT)
         await peer.until(lambda it: it.of("live"), 3)
         db.execute("select after_hours.announce_due()")
         await peer.until(lambda it: it.events)

@@ -248,6 +248,20 @@ def test_time_budget_then_catch_up(db: Connection) -> None:
     assert value(db, "select passes from after_hours.purge_runs where id = %s", again.run_id) == 1
 
 
+def test_many_matches_of_one_expiry_go_in_batches_of_the_same_size(db: Connection) -> None:
+    """Keys are (expires_at, id): an instant that everything shares must not make each batch look at everything."""
+    make_matches(db, 3000)
+    db.execute("update public.after_hours_matches set expires_at = '2026-01-01Z'")
+    db.execute("update after_hours.settings set brake_floor_matches = 10000, purge_batch_max = 100")
+    run = purge(db)
+    assert (run.status, run.matches) == ("succeeded", 3000)
+    assert run.batches < 45
+    tail = db.execute("select tail_expires_at, tail_match_id, cursor_match_id from after_hours.purge_runs").fetchone()
+    assert tail
+    assert str(tail.tail_expires_at.date()) == "2026-01-01"
+    assert tail.tail_match_id <= tail.cursor_match_id
+
+
 def test_a_second_caller_is_told_who(db: Connection, connect: Connect, login: Connect) -> None:
     make_matches(db, 400)
     db.execute("update after_hours.settings set purge_batch_max = 1")
@@ -466,6 +480,18 @@ def test_a_release_does_not_cover_a_later_shortening(db: Connection) -> None:
     assert "retention: shortened from 30 days to 10 days" in run.detail
     db.execute("select after_hours.arm('ten days, as agreed')")
     assert purge(db).matches == 1003
+
+
+def test_a_release_does_not_cover_a_shortening_it_could_not_see(db: Connection, login: Connect) -> None:
+    make_matches(db, 3, days=20)
+    other = login("after_hours_dba_login")
+    other.execute("begin")
+    other.execute("update after_hours.settings set retention = '10 days'")
+    db.execute("select after_hours.arm('all is well')")
+    other.execute("commit")
+    run = purge(db)
+    assert (run.status, run.matches) == ("braked", 0)
+    assert "retention: shortened" in run.detail
 
 
 def test_an_override_is_recorded_and_a_single_match_releases_nothing(db: Connection) -> None:
