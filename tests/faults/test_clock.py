@@ -139,22 +139,27 @@ def test_ahead_what_has_become_due_goes_out_at_once_and_nothing_twice(
 def test_behind_a_sleeping_loop_is_found_and_ended(clocked: tuple[Instance, Clock], db: Connection) -> None:
     """PostgreSQL ends a sleep by the clock: the loop would hold the lock for an hour."""
     db.execute("update after_hours.settings set announce_since = '2000-01-01'")  # it was installed an hour from now
-    clocked[1].set(-3600)
-    session = start(db, 1)
-    time.sleep(2)
-    told = f"select from after_hours.events where session_id = '{session}' and type = 'after_hours:session_expired'"
-    assert not db.execute(told).fetchall(), "this is what is to be mended"
-    row = wait(db, ANNOUNCING, 1)
-    assert not row.ok
-    assert "the clock was set back" in row.detail
-    assert row.next_command.startswith("select after_hours.end_stuck_loops();")
-    beat = "select wants_rescue from after_hours.relay_beat('n', 'live', 'notify', 0, null, now())"
-    db.execute("set role after_hours_relay")
-    assert wait(db, beat, 1).wants_rescue
-    db.execute("select after_hours.relay_rescue()")
-    db.execute("reset role")
-    assert db.execute(told).fetchall()
-    assert not db.execute(LOOPS).fetchall(), "pg_cron starts another at the next minute"
+    with looping(clocked[0], db):
+        waiting = wait(db, f"{LOOPS} and wait_event = 'relation'", 3).pid
+        clocked[1].set(-3600)
+        session = start(db, 1)
+        time.sleep(2)
+        told = f"select from after_hours.events where session_id = '{session}' and type = 'after_hours:session_expired'"
+        assert not db.execute(told).fetchall(), "this is what is to be mended"
+        row = wait(db, ANNOUNCING, 1)
+        assert not row.ok
+        assert "the clock was set back" in row.detail
+        assert row.next_command.startswith("select after_hours.end_stuck_loops();")
+        beat = "select wants_rescue from after_hours.relay_beat('n', 'live', 'notify', 0, null, now())"
+        db.execute("set role after_hours_relay")
+        assert wait(db, beat, 1).wants_rescue
+        db.execute("select after_hours.relay_rescue()")
+        db.execute("reset role")
+        assert db.execute(told).fetchall()
+        assert [row.pid for row in db.execute(LOOPS).fetchall()] == [waiting], "nobody else is ended"
+        session = start(db, 1.5)
+        wait(db, f"select from after_hours.events where session_id = '{session}' and type like '%expired'", 3)
+        assert wait(db, ANNOUNCING, 1).ok, "it goes on by the new clock"
 
 
 def test_behind_the_next_loop_is_as_good_as_ever(clocked: tuple[Instance, Clock]) -> None:
