@@ -56,9 +56,8 @@ async def readyz(relay: Running) -> tuple[int, str]:
     return answer.status_code, answer.json()["state"]
 
 
-@pytest.mark.parametrize("seconds", [6.5, 9.0])
 async def test_a_black_hole_is_noticed_in_5_s_and_healed_in_1_s(
-    start_relay: StartRelay, hole: Hole, db: Connection, user: UUID, seconds: float
+    start_relay: StartRelay, hole: Hole, db: Connection, user: UUID
 ) -> None:
     relay = await start_relay(dsn=hole.dsn)
     async with relay.peer(user) as peer:
@@ -70,7 +69,7 @@ async def test_a_black_hole_is_noticed_in_5_s_and_healed_in_1_s(
         await peer.until(lambda it: it.of("stale"), 8)
         assert await readyz(relay) == (503, "stale")
         expire(db, user, uuid4(), user)
-        await asyncio.sleep(max(0, seconds - (time.monotonic() - started)))
+        await asyncio.sleep(max(0, 8 - (time.monotonic() - started)))  # some attempts to connect have failed by then
         assert not peer.events
         hole.swallow(False)
         healed = time.monotonic()
