@@ -20,7 +20,6 @@ declare
     v_seen interval;
     v_known record;
     v_shortened record;
-    v_is_shortened boolean;
     v_braked timestamptz;
     v_days numeric;
     v_median_matches numeric;
@@ -126,8 +125,8 @@ begin
         and l.old_value::interval > v_settings.retention -- not if it has been put back
     order by l.changed_at desc
     limit 1;
-    v_is_shortened := found;
-    if v_is_shortened then
+    if found then
+        is_released := false; -- a release speaks of what it has seen: a shortening after it needs one of its own
         v_reasons := v_reasons || format('retention: shortened from %s to %s by %s at %s',
             v_shortened.old_value, v_shortened.new_value, v_shortened.changed_by, after_hours.iso_utc(v_shortened.changed_at));
     end if;
@@ -153,8 +152,6 @@ begin
         v_reasons := v_reasons || format('clock: it is %s, the last run was at %s',
             after_hours.iso_utc(v_now), after_hours.iso_utc(v_last));
     end if;
-    -- a release speaks of what it has seen: a shortening after it needs one of its own
-    is_released := is_released and not v_is_shortened;
     is_on := cardinality(v_reasons) > 0 and not is_released;
     reason := nullif(array_to_string(v_reasons, '; '), '');
     hint := case

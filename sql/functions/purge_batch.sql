@@ -90,7 +90,6 @@ begin
         execute
             'select count(*) from public.after_hours_matches as m where m.converted_to_match_id is null '
             'and (m.expires_at, m.id) > ($1, $2) and (m.expires_at, m.id) <= ($3, $4)'
-        into v_left
         using v_run.tail_expires_at, v_run.tail_match_id, v_run.cursor_expires_at, v_run.cursor_match_id;
     end if;
     v_cutoff := least(v_cutoff, v_run.cutoff);
