@@ -101,9 +101,25 @@ async def ours(kind: str) -> None:
     serving.cancel()
 
 
+def stock_uvicorn(app: Any) -> Any:
+    """A server as its manual has it, without compression and pings: the others do without as well."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            port=0,
+            backlog=2048,
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
+            log_level="error",
+        )
+    )
+
+
 async def starlette(_kind: str) -> None:
     """Starlette on uvicorn as everybody writes it."""
-    import uvicorn
     from starlette.applications import Starlette
     from starlette.routing import WebSocketRoute
     from starlette.websockets import WebSocketDisconnect
@@ -122,16 +138,7 @@ async def starlette(_kind: str) -> None:
         await websocket.send_text(text)
 
     app = Starlette(routes=[WebSocketRoute("/ws", application)])
-    config = uvicorn.Config(
-        app,
-        port=0,
-        backlog=2048,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        ws_ping_interval=None,
-        log_level="error",
-    )
-    server = uvicorn.Server(config)
+    server = stock_uvicorn(app)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -213,7 +220,6 @@ async def picows(_kind: str) -> None:
 async def socketio(_kind: str) -> None:
     """python-socketio as an ASGI application on uvicorn."""
     import socketio as library  # type: ignore[import-not-found]
-    import uvicorn
 
     io = library.AsyncServer(async_mode="asgi", ping_interval=3600, logger=False, engineio_logger=False)
 
@@ -228,17 +234,7 @@ async def socketio(_kind: str) -> None:
         await io.emit("e", text)
 
     app = library.ASGIApp(io)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            port=0,
-            backlog=2048,
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,
-            ws_ping_interval=None,
-            log_level="error",
-        )
-    )
+    server = stock_uvicorn(app)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
