@@ -11,19 +11,19 @@ import uvicorn
 from starlette.applications import Starlette
 
 from relay import frames
-from relay.arrivals import Arrival
+from relay.admin.health import Health, Metrics
 from relay.auth import Verifier
-from relay.crowd import RESERVE, Crowd, allow_descriptors
-from relay.health import Health, Metrics
-from relay.hub import Hub
-from relay.listener import Listener
-from relay.push import Push
-from relay.receipts import Receipts
-from relay.rehearsal import rehearse
-from relay.routes import Routes
-from relay.server import OutOfDescriptors, Server
-from relay.sockets import ACCEPTED_PER_TURN, StockProtocol, listening_socket
-from relay.sweeper import Sweeper
+from relay.database.listener import Listener
+from relay.delivery.hub import Hub
+from relay.delivery.receipts import Receipts
+from relay.public.websocket import Routes
+from relay.websocket.handshake import Arrival
+from relay.websocket.keepalive import Sweeper
+from relay.websocket.limits import RESERVE, Crowd, allow_descriptors
+from relay.websocket.push import Push
+from relay.websocket.selftest import rehearse
+from relay.websocket.server import OutOfDescriptors, Server
+from relay.websocket.stock import ACCEPTED_PER_TURN, StockProtocol, listening_socket
 
 if TYPE_CHECKING:
     import socket

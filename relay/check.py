@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from relay.auth import LEEWAY, Verifier
-from relay.crowd import RESERVE
-from relay.database import Link
+from relay.database.session import Link
 from relay.settings import split_hosts
-from relay.sockets import listening_socket
+from relay.websocket.limits import RESERVE
+from relay.websocket.stock import listening_socket
 
 if TYPE_CHECKING:
     from relay.settings import Settings

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from relay.auth import Identity
-    from relay.sockets import Sink
+    from relay.websocket.stock import Sink
 
 
 @dataclass(slots=True)

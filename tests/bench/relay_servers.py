@@ -61,14 +61,14 @@ async def ours(kind: str) -> None:
     from starlette.routing import WebSocketRoute
 
     from relay import frames
+    from relay.admin.health import Metrics
     from relay.app import configure
-    from relay.arrivals import Arrival
-    from relay.crowd import Crowd
-    from relay.health import Metrics
-    from relay.push import Push
-    from relay.server import Server
     from relay.settings import Settings
-    from relay.sockets import StockProtocol, listening_socket
+    from relay.websocket.handshake import Arrival
+    from relay.websocket.limits import Crowd
+    from relay.websocket.push import Push
+    from relay.websocket.server import Server
+    from relay.websocket.stock import StockProtocol, listening_socket
 
     class Follower:
         def heard(self, socket: Any, message: Any) -> None: ...

@@ -10,7 +10,7 @@ import httpx
 from prometheus_client import Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.health import LATENESS, Lateness, Metrics
+from relay.admin.health import LATENESS, Lateness, Metrics
 from relay.records import Event
 from tests.relay.conftest import Running, expire
 

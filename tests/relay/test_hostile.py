@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from relay.crowd import BURST_SECONDS, Crowd, allow_descriptors, subnet
-from relay.server import OutOfDescriptors
 from relay.settings import Settings
-from relay.sockets import CREDIT, MAX_BUFFERED
+from relay.websocket.limits import BURST_SECONDS, Crowd, allow_descriptors, subnet
+from relay.websocket.server import OutOfDescriptors
+from relay.websocket.stock import CREDIT, MAX_BUFFERED
 from tests.relay.conftest import eventually
 from tests.relay.wire import CLOSE, CONT, KINDS, PING, TEXT, Layer, frame, handshake, layer, raw
 
@@ -37,7 +37,7 @@ async def wire(kind: str) -> AsyncIterator[Layer]:
 async def test_a_slow_head_is_answered_and_a_silent_connection_cut(
     wire: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.arrivals.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("relay.websocket.handshake.HEAD_SECONDS", 0.2)
     async with raw(wire.port) as slow, raw(wire.port) as silent:
         await slow.send(handshake()[:-10])
         status, headers = await slow.answer()
@@ -48,7 +48,7 @@ async def test_a_slow_head_is_answered_and_a_silent_connection_cut(
 
 
 async def test_a_second_request_byte_by_byte_ends_too(wire: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.arrivals.PLAIN_SECONDS", 0.3)
+    monkeypatch.setattr("relay.websocket.handshake.PLAIN_SECONDS", 0.3)
     async with raw(wire.port) as client:
         await client.send(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\nGET /")
         status, headers = await client.answer()
@@ -108,8 +108,8 @@ async def test_half_open_clients_leave_nothing(wire: Layer) -> None:
 
 
 async def test_a_closed_client_that_never_answers_is_cut(wire: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.push.CLOSE_SECONDS", 0.2)
-    monkeypatch.setattr("relay.sockets.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("relay.websocket.push.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("relay.websocket.stock.CLOSE_SECONDS", 0.2)
     async with raw(wire.port, handshake()) as client:
         wire.sinks[0].close(4000, "{}")
         assert await client.frames() == [(CLOSE, b"\x0f\xa0{}")]

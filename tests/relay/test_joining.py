@@ -14,15 +14,16 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from relay import frames, hub
-from relay.asking import MAX_BATCH
+from relay import frames
+from relay.admin.health import Metrics
 from relay.auth import Identity
-from relay.health import Metrics
-from relay.hub import Hub
-from relay.listener import Listener
-from relay.receipts import Receipts
+from relay.database.listener import Listener
+from relay.delivery import hub
+from relay.delivery.attach import MAX_BATCH
+from relay.delivery.hub import Hub
+from relay.delivery.receipts import Receipts
 from relay.records import Answer, Block, Event, Page, Socket
-from relay.sockets import Follower
+from relay.websocket.stock import Follower
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
 
 if TYPE_CHECKING:

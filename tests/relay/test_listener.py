@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from relay.database import Link
+from relay.database.session import Link
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ async def test_a_deaf_listener_polls_every_second_and_says_so(
     start_relay: StartRelay, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LISTEN swallowed by a pooler: nothing ever arrives."""
-    monkeypatch.setattr("relay.database.EVENTS", "elsewhere")
-    monkeypatch.setattr("relay.database.PROBE", "elsewhere")
+    monkeypatch.setattr("relay.database.session.EVENTS", "elsewhere")
+    monkeypatch.setattr("relay.database.session.PROBE", "elsewhere")
     relay = await start_relay(live=False)
     await eventually(lambda: relay.relay.listener.mode == "polling")
     async with httpx.AsyncClient() as client:
@@ -78,8 +78,8 @@ async def test_a_silent_server_makes_it_stale_then_live_with_the_count(
     relay: Running, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything hangs: calls time out, new connections do not come about."""
-    monkeypatch.setattr("relay.listener.STALE_SECONDS", 1.0)
-    monkeypatch.setattr("relay.database.CALL_SECONDS", 0.3)
+    monkeypatch.setattr("relay.database.listener.STALE_SECONDS", 1.0)
+    monkeypatch.setattr("relay.database.session.CALL_SECONDS", 0.3)
     original = Link.read
     hangs = True
 
@@ -115,7 +115,7 @@ async def test_after_30_seconds_without_a_read_everybody_is_attached_afresh(
             "insert into after_hours.user_blocks values (%s, null, now(), 'x', 'x', now() - interval '2 minutes')",
             (user,),
         )
-        monkeypatch.setattr("relay.listener.FORGOTTEN_SECONDS", -1)
+        monkeypatch.setattr("relay.database.listener.FORGOTTEN_SECONDS", -1)
         await peer.until(lambda it: it.closed, 4)
         assert peer.closed
         assert peer.closed[0] == 4401

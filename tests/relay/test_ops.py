@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from relay.charts import chart, grid, number
-from relay.ops import HEADERS, page
+from relay.admin.charts import chart, grid, number
+from relay.admin.ops import HEADERS, page
 from tests.relay.conftest import Running, eventually, expire, warn
 
 if TYPE_CHECKING:

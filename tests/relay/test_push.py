@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.arrivals import Arrival
-from relay.crowd import Crowd
-from relay.health import Metrics
-from relay.incoming import Incoming, is_pong
-from relay.push import Push
-from relay.rehearsal import rehearse
+from relay.admin.health import Metrics
 from relay.settings import Settings
-from relay.sockets import StockProtocol
+from relay.websocket.handshake import Arrival
+from relay.websocket.limits import Crowd
+from relay.websocket.parser import Incoming, is_pong
+from relay.websocket.push import Push
+from relay.websocket.selftest import rehearse
+from relay.websocket.stock import StockProtocol
 from tests.relay.conftest import eventually
 from tests.relay.wire import CONT, PING, PONG, TEXT, frame, handshake, layer, raw
 
@@ -102,7 +102,7 @@ async def test_the_rehearsal_passes(kind: type, arrival: Any) -> None:
 async def test_the_rehearsal_notices_each_broken_part(
     method: str, arrival: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.rehearsal.SECONDS", 0.5)
+    monkeypatch.setattr("relay.websocket.selftest.SECONDS", 0.5)
     monkeypatch.setattr(Push, method, lambda *_arguments: None)
     with pytest.raises(Exception):  # noqa: B017, PT011 - any will do
         await rehearse(arrival, Push)
@@ -115,7 +115,7 @@ async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("relay.rehearsal.SECONDS", 0.5)
+    monkeypatch.setattr("relay.websocket.selftest.SECONDS", 0.5)
     monkeypatch.setattr(Push, "accept", lambda *_arguments: None)
     relay = await start_relay()
     assert relay.relay.public.config.ws is StockProtocol

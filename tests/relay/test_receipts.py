@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from relay.health import Metrics
-from relay.receipts import MAX_UNACKED, Receipts
+from relay.admin.health import Metrics
+from relay.delivery.receipts import MAX_UNACKED, Receipts
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
 
 if TYPE_CHECKING:

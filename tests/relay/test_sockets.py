@@ -67,7 +67,7 @@ async def test_wrong_first_frames(relay: Running, frame: str | bytes, code: int)
 
 
 async def test_no_first_frame_in_time(relay: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.routes.AUTH_SECONDS", 0.2)
+    monkeypatch.setattr("relay.public.websocket.AUTH_SECONDS", 0.2)
     started = time.monotonic()
     code, reason = await closed_with(relay)
     assert code == 4408

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from relay.admin.health import Metrics
 from relay.auth import Identity
-from relay.health import Metrics
-from relay.hub import Hub
-from relay.receipts import Receipts
+from relay.delivery.hub import Hub
+from relay.delivery.receipts import Receipts
 from relay.records import Answer, Socket
 from relay.settings import Settings
-from relay.sweeper import Sweeper
+from relay.websocket.keepalive import Sweeper
 from tests.relay.test_joining import FakeSink, answer, identity, page
 
 

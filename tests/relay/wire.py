@@ -14,14 +14,14 @@ from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
 from relay import frames
+from relay.admin.health import Metrics
 from relay.app import configure
-from relay.arrivals import Arrival
-from relay.crowd import Crowd
-from relay.health import Metrics
-from relay.push import Push
-from relay.routes import Routes
+from relay.public.websocket import Routes
 from relay.settings import Settings
-from relay.sockets import StockProtocol, listening_socket
+from relay.websocket.handshake import Arrival
+from relay.websocket.limits import Crowd
+from relay.websocket.push import Push
+from relay.websocket.stock import StockProtocol, listening_socket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from relay.records import Socket
-    from relay.sockets import Sink
+    from relay.websocket.stock import Sink
 
 KINDS = {"push": Push, "stock": StockProtocol}
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="

@@ -9,18 +9,18 @@ import logging
 from typing import TYPE_CHECKING
 
 from relay import frames
-from relay.asking import Asking
+from relay.delivery.attach import Asking
 from relay.records import Ask, Socket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from uuid import UUID
 
+    from relay.admin.health import Metrics
     from relay.auth import Identity
-    from relay.health import Metrics
-    from relay.receipts import Receipts
+    from relay.delivery.receipts import Receipts
     from relay.records import Answer, Event, Page
-    from relay.sockets import Sink
+    from relay.websocket.stock import Sink
 
 log = logging.getLogger("relay.hub")
 

@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any
 from websockets.frames import CloseCode
 
 from relay import frames
-from relay.arrivals import refusal
-from relay.incoming import Incoming, is_pong
-from relay.sockets import CLOSE_SECONDS, CREDIT, FRAME_COST, put
+from relay.websocket.handshake import refusal
+from relay.websocket.parser import Incoming, is_pong
+from relay.websocket.stock import CLOSE_SECONDS, CREDIT, FRAME_COST, put
 
 if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from relay.arrivals import Head
     from relay.records import Socket
-    from relay.sockets import Follower
+    from relay.websocket.handshake import Head
+    from relay.websocket.stock import Follower
 
 log = logging.getLogger("relay.push")
 

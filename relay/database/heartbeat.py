@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 if TYPE_CHECKING:
-    from relay.database import Link
-    from relay.health import Metrics
-    from relay.hub import Hub
-    from relay.listener import Listener
-    from relay.receipts import Receipts
+    from relay.admin.health import Metrics
+    from relay.database.listener import Listener
+    from relay.database.session import Link
+    from relay.delivery.hub import Hub
+    from relay.delivery.receipts import Receipts
 
 log = logging.getLogger("relay.duties")
 

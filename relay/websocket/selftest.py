@@ -15,13 +15,13 @@ from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
 from relay import frames
-from relay.sockets import listening_socket
+from relay.websocket.stock import listening_socket
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from relay.records import Socket
-    from relay.sockets import Sink
+    from relay.websocket.stock import Sink
 
 SECONDS = 3.0
 TEXT = '{"type":"rehearsal"}'

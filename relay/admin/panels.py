@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from relay.charts import chart
+from relay.admin.charts import chart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,13 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from relay import frames
-from relay.sockets import CREDIT, EARNED
+from relay.websocket.stock import CREDIT, EARNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relay.health import Metrics
-    from relay.hub import Hub
+    from relay.admin.health import Metrics
+    from relay.delivery.hub import Hub
     from relay.records import Socket
     from relay.settings import Settings
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from websockets.frames import Frame
 
-    from relay.arrivals import Head
     from relay.records import Socket
+    from relay.websocket.handshake import Head
 
 SEND_BUFFER = 64 * 1024  # bytes the kernel keeps for one client
 MAX_BUFFERED = 192 * 1024  # bytes we keep; beyond it a client is too slow: 256 KiB is what one may cost

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from relay.canary import Canary
-from relay.database import Link
-from relay.duties import Duties
+from relay.database.heartbeat import Duties
+from relay.database.probe import Canary
+from relay.database.session import Link
 from relay.settings import split_hosts
 
 if TYPE_CHECKING:
-    from relay.health import Metrics
-    from relay.hub import Hub
-    from relay.receipts import Receipts
+    from relay.admin.health import Metrics
+    from relay.delivery.hub import Hub
+    from relay.delivery.receipts import Receipts
     from relay.records import Answer, Ask, Event
     from relay.settings import Settings
 

@@ -14,20 +14,20 @@ from starlette.routing import Route, WebSocketRoute
 
 from relay import frames
 from relay.auth import Refused
-from relay.door import Door, bearer
+from relay.public.origin import Door, bearer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
+    from relay.admin.health import Metrics
     from relay.auth import Identity, Verifier
-    from relay.health import Metrics
-    from relay.hub import Hub
-    from relay.listener import Listener
+    from relay.database.listener import Listener
+    from relay.delivery.hub import Hub
     from relay.records import Answer, Socket
     from relay.settings import Settings
-    from relay.sockets import Sink
+    from relay.websocket.stock import Sink
 
 log = logging.getLogger("relay.routes")
 

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from relay.ops import Ops
+from relay.admin.ops import Ops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from relay.hub import Hub
-    from relay.listener import Listener
+    from relay.database.listener import Listener
+    from relay.delivery.hub import Hub
     from relay.records import Event
 
 STATES = ("connecting", "catching up", "live", "stale", "draining")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from relay.arrivals import Arrival
+from relay.websocket.handshake import Arrival
 
 if TYPE_CHECKING:
     import socket

@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from relay.database import Link
-    from relay.duties import Duties
-    from relay.health import Metrics
+    from relay.admin.health import Metrics
+    from relay.database.heartbeat import Duties
+    from relay.database.session import Link
 
 log = logging.getLogger("relay.canary")
 

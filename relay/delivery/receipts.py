@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from relay.health import Metrics
+    from relay.admin.health import Metrics
     from relay.records import Event, Socket
 
 MAX_PENDING = 20_000  # events; beyond it receipts are dropped and counted

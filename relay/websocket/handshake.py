@@ -21,15 +21,15 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from relay.crowd import Crowded
 from relay.frames import retry
+from relay.websocket.limits import Crowded
 
 if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from relay.crowd import Crowd, Place
-    from relay.health import Metrics
+    from relay.admin.health import Metrics
+    from relay.websocket.limits import Crowd, Place
 
 HEAD_SECONDS = 5.0  # from connection to a whole head
 PLAIN_SECONDS = 30.0  # that a connection for plain HTTP may live: nobody slow keeps it for ever

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
-    from relay.listener import Listener
+    from relay.database.listener import Listener
     from relay.settings import Settings
 
 PORTS = {"http": 80, "https": 443}

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from relay.panels import sections
+from relay.admin.panels import sections
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from relay.hub import Hub
-    from relay.listener import Listener
+    from relay.database.listener import Listener
+    from relay.delivery.hub import Hub
 
 HTML, STYLE, SCRIPT = ((Path(__file__).parent / f"ops.{kind}").read_text() for kind in ("html", "css", "js"))
 SHELL = Template(HTML)

@@ -1,0 +1,1 @@
+"""What RELAY_ADMIN_BIND serves."""

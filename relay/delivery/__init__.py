@@ -1,0 +1,1 @@
+"""From events read to frames written: the hub and what it keeps per client."""

@@ -1,0 +1,1 @@
+"""What RELAY_BIND serves."""

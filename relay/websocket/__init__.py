@@ -1,0 +1,1 @@
+"""WebSocket protocols on uvicorn: handshake, limits, the push and stock kinds."""
