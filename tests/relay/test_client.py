@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidURI
 
-from relay.client import Client, Stopped
+from relay import client as module
+from relay.client import Client, Stopped, retry_ms
 from tests.relay.conftest import StartRelay, eventually, expire, make_token
 
 if TYPE_CHECKING:
@@ -54,7 +58,7 @@ class Stage:
         server: Server
         async with serve(self.play, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            client = Client(f"ws://127.0.0.1:{port}/ws", lambda: "token", **options)
+            client = Client(f"ws://127.0.0.1:{port}/ws", options.pop("token", lambda: "token"), **options)
             got: list[dict[str, Any]] = []
 
             async def follow() -> None:
@@ -131,6 +135,191 @@ async def test_a_token_that_runs_out_is_replaced() -> None:
     async with Stage(scene).client():
         await eventually(lambda: bool(heard))
     assert heard[0] == {"type": "auth", "token": "token"}
+
+
+def failing(times: int, first: int = 0, token: Any = None) -> Callable[[], Any]:
+    """A token callback that raises `times` times, after `first` good calls."""
+    calls = itertools.count()
+
+    def give() -> Any:
+        if first <= next(calls) < first + times:
+            raise KeyError("access_token")
+        return token() if token else "token"
+
+    return give
+
+
+async def later() -> str:
+    await asyncio.sleep(0.01)
+    return "token"
+
+
+@pytest.mark.parametrize("token", [failing(2), later, failing(1, 0, later)], ids=["raises", "async", "both"])
+async def test_a_token_callback_that_fails_is_asked_again(token: Callable[[], Any]) -> None:
+    stage = Stage(says(hello(), event(2)))
+    async with stage.client(token=token) as (_, got):
+        await eventually(lambda: len(got) == 1, 10)
+    request = stage.connections[0].request
+    assert request is not None
+    assert request.headers["Authorization"] == "Bearer token"
+
+
+async def test_a_token_callback_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TOKEN_SECONDS", 0.1)
+    pending = [asyncio.Event().wait]
+    stage = Stage(says(hello(), event(2)))
+    async with stage.client(token=lambda: pending.pop()() if pending else "token") as (_, got):
+        await eventually(lambda: len(got) == 1, 10)
+
+
+async def test_a_token_callback_that_fails_at_renewal_does_not_end_the_stream() -> None:
+    heard: list[str | bytes] = []
+
+    async def scene(connection: ServerConnection) -> None:
+        await connection.send(hello())
+        await connection.send('{"type":"auth_expiring","inSeconds":60}')
+        await connection.send(event(2))
+        heard.append(await connection.recv())  # the acknowledgement: no new token came
+        await connection.close(4401)
+
+    stage = Stage(scene, says(hello("replayed", "aaaaaaaa-2"), event(3)))
+    async with stage.client(token=failing(1, 1)) as (_, got):
+        await eventually(lambda: [frame["id"] for frame in got] == ["e2", "e3"], 10)
+    assert json.loads(heard[0])["type"] == "ack"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/ws", "127.0.0.1:9/ws", "ws://"])
+async def test_a_wrong_address_is_raised_to_the_reader(url: str) -> None:
+    async with asyncio.timeout(5):
+        with pytest.raises(InvalidURI):
+            await anext(Client(url, lambda: "token").frames())
+
+
+async def test_frames_before_the_end_are_handed_out_before_it_is_raised() -> None:
+    stage = Stage(says(hello(), *[event(number) for number in range(2, 30)], close=4400))
+    got = []
+    async with serve(stage.play, "127.0.0.1", 0) as server:
+        client = Client(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws", lambda: "token")
+        with pytest.raises(Stopped):  # noqa: PT012 - the frames come first
+            async for frame in client.frames():
+                got.append(frame["id"])
+                await asyncio.sleep(0)
+    assert got == [f"e{number}" for number in range(2, 30)]
+
+
+BAD_FRAMES = {
+    "no JSON": "nonsense", "no object": "[]", "no type": '{"cursor":"x"}', "type no text": '{"type":7}',
+    "deep": "[" * 100_000, "huge number": f'{{"type":{"9" * 5000}}}', "binary": b"\x00\xff",
+    "hello without a cursor": '{"type":"hello","start":"fresh"}', "hello without a start": '{"type":"hello","cursor":"x"}',
+    "event without an id": f'{{"type":"{EXPIRED}","cursor":"x"}}', "event without a cursor": f'{{"type":"{EXPIRED}","id":"x"}}',
+    "reset without a cursor": '{"type":"reset"}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_FRAMES.values(), ids=BAD_FRAMES)
+@pytest.mark.parametrize("before", [[], [hello()]], ids=["first", "later"])
+async def test_a_frame_that_is_none_ends_the_connection_and_the_next_goes_on(before: list[str], bad: str) -> None:
+    stage = Stage(says(*before, bad), says(hello("replayed"), event(2)))
+    async with stage.client() as (_, got):
+        await eventually(lambda: len(got) == 1, 10)
+    assert stage.connections[0].close_code == 1003
+
+
+async def test_what_a_hello_may_lack_and_an_unknown_frame_end_nothing() -> None:
+    stage = Stage(says('{"type":"hello","start":"fresh","cursor":"c"}', '{"type":"new"}', event(2)))
+    async with stage.client() as (client, got):
+        await eventually(lambda: len(got) == 1)
+        assert client.node is None
+    assert len(stage.connections) == 1
+
+
+@pytest.mark.parametrize("cursor", ["a\r\nX: y", "\ud800", "&token=x#", "é"])
+async def test_a_strange_cursor_is_presented_as_it_is(cursor: str) -> None:
+    first = json.dumps({"type": EXPIRED, "id": "e", "cursor": cursor})
+    stage = Stage(says(hello(), first, close=1012, retry_ms=0), says(hello()))
+    async with stage.client():
+        await eventually(lambda: len(stage.connections) == 2)
+    assert parse_qs(stage.after(1).partition("?")[2]) == {"after": [cursor.replace("\ud800", "?")]}
+
+
+@pytest.mark.parametrize("cursor", [None, 7, ["x"]])
+async def test_a_cursor_that_is_no_text_moves_nothing(cursor: object) -> None:
+    bad = json.dumps({"type": EXPIRED, "id": "e", "cursor": cursor})
+    stage = Stage(says(hello(), bad), says(hello(), event(2)))
+    async with stage.client() as (_, got):
+        await eventually(lambda: len(got) == 1, 10)
+    assert "after=aaaaaaaa-1" in stage.after(1)
+
+
+@pytest.mark.parametrize(
+    ("given", "wait"),
+    [
+        (1500, 1500), (0, 0), (-1e6, 0), (1e300, 86_400_000), (10**400, 86_400_000), (float("inf"), 86_400_000),
+        (float("-inf"), 0), (float("nan"), None), ("5", None), (None, None), ([], None), (True, None),
+    ],
+    ids=lambda given: repr(given)[:12],
+)  # fmt: skip
+def test_the_wait_that_a_relay_asks_for_is_cut_to_a_day(given: object, wait: float | None) -> None:
+    assert retry_ms({"retryAfterMs": given}) == wait
+    assert retry_ms({}) is None
+    assert retry_ms([]) is None
+
+
+DRAINS = ["-1e6", "0", "NaN", '"soon"', "null", None]
+
+
+@pytest.mark.parametrize("given", DRAINS)
+@pytest.mark.parametrize("greeted", [False, True])
+async def test_drains_without_end_open_few_connections(given: str | None, greeted: bool) -> None:
+    """50 drains in each connection, greeted or not: one successor at a time, ever further apart."""
+    drain = '{"type":"drain"}' if given is None else f'{{"type":"drain","retryAfterMs":{given}}}'
+    stage = Stage(says(*([hello()] if greeted else []), *[drain] * 50))
+    async with stage.client():
+        await asyncio.sleep(2)
+        assert len([one for one in stage.connections if one.close_code is None]) <= 2
+    assert 1 <= len(stage.connections) <= 12
+
+
+async def test_a_drain_before_hello_is_no_reason_for_a_second_connection() -> None:
+    stage = Stage(says('{"type":"drain","retryAfterMs":0}', hello(), event(2)))
+    async with stage.client() as (_, got):
+        await eventually(lambda: len(got) == 1)
+        await asyncio.sleep(0.3)
+    assert len(stage.connections) == 1
+
+
+async def test_frames_without_a_hello_are_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.3)
+
+    async def scene(connection: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await connection.send('{"type":"ping"}')
+                await asyncio.sleep(0.05)
+
+    stage = Stage(scene)
+    async with stage.client():
+        await eventually(lambda: len(stage.connections) == 2)
+
+
+@pytest.mark.parametrize("reason", ["-1e6", "0", "NaN", "null", "[]", "{"])
+async def test_closing_at_once_for_ever_is_answered_by_back_off(reason: str) -> None:
+    async def scene(connection: ServerConnection) -> None:
+        await connection.close(1013, f'{{"retryAfterMs":{reason}}}')
+
+    stage = Stage(scene)
+    async with stage.client():
+        await asyncio.sleep(2)
+    assert 2 <= len(stage.connections) <= 12
+
+
+async def test_a_message_of_two_mib_is_not_taken() -> None:
+    stage = Stage(
+        says(hello(), json.dumps({"type": EXPIRED, "id": "e", "cursor": "c", "x": "y" * 2**21})), says(hello())
+    )
+    async with stage.client() as (_, got):
+        await eventually(lambda: len(stage.connections) == 2)
+    assert not got
 
 
 async def test_drained_by_a_real_relay_it_changes_over_before_the_old_one_closes(
