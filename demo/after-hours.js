@@ -13,10 +13,34 @@ const ANSWER = 3_000; // … and wait so long for the relay's answer …
 const BEHIND = 500; // … or for the event itself, which may be right behind it
 const SETTLED = 10_000; // a connection that lasted so long was a good one: the back-off starts afresh
 const REMEMBERED = 500; // announcements, each by its id and by what it was about
+const DAY = 86_400_000; // the longest retryAfterMs that is believed
 const LONGEST_TIMER = 60_000; // timers are set anew from the best clock at least this often
+const UNREADABLE = 1003; // what we say of a frame that is none
 const BAD_FRAME = 4400, TOKEN = 4401, BLOCKED = 4403;
 
 const storageKey = (userId) => `after-hours:${userId}`;
+
+// retryAfterMs of a message, cut to 0 … 1 day; undefined if it isn't there or is no number.
+const retryOf = (message) =>
+  typeof message?.retryAfterMs === "number" ? Math.min(Math.max(message.retryAfterMs, 0), DAY) : undefined;
+
+// A frame with the fields that we rely on; undefined for anything else.
+const NEEDED = {
+  hello: ["start", "cursor", "serverTime"], snapshot: ["serverTime"], reset: ["cursor", "serverTime"],
+  [EXPIRING]: ["id", "cursor", "sessionId", "expiresAt"], [EXPIRED]: ["id", "cursor", "sessionId", "expiresAt"],
+};
+function parse(data) {
+  let frame;
+  try { frame = JSON.parse(data); } catch { return undefined; }
+  if (typeof frame?.type !== "string") return undefined;
+  const needed = Object.hasOwn(NEEDED, frame.type) ? NEEDED[frame.type] : [];
+  if (!needed.every((name) => typeof frame[name] === "string")) return undefined;
+  if (!needed.includes("serverTime")) return frame;
+  const isSnapshot = !Number.isNaN(Date.parse(frame.serverTime)) && Array.isArray(frame.sessions)
+    && frame.sessions.every((session) => typeof session?.sessionId === "string");
+  return isSnapshot ? frame : undefined;
+}
+
 const keyOf = (type, { sessionId, expiresAt }) => `${type} ${sessionId} ${Date.parse(expiresAt)}`;
 
 // The server's clock, by performance.now(): nobody sets that one. A frame is never younger than it says, so of several
@@ -39,12 +63,20 @@ class ServerClock {
 // One WebSocket. Tells of each frame, and once of its end; after drop() of nothing more.
 class Line {
   #socket; #deadline; #ended;
+  isGreeted = false;
+  isDrained = false;
+  isRenewing = false;
 
   constructor(WebSocket, url, first, onFrame, onEnded) {
     this.#ended = onEnded;
     const socket = this.#socket = new WebSocket(url, [PROTOCOL]);
     socket.onopen = () => this.send(first);
-    socket.onmessage = ({ data }) => { this.expect(SILENCE); onFrame(JSON.parse(data)); };
+    socket.onmessage = ({ data }) => {
+      const frame = parse(data);
+      if (!frame) return this.#end(UNREADABLE, "");
+      if (this.isGreeted ||= frame.type === "hello") this.expect(SILENCE); // before, only a hello counts
+      onFrame(frame);
+    };
     socket.onclose = ({ code, reason }) => this.#end(code, reason);
     socket.onerror = () => {}; // its close follows
     this.expect(PATIENCE);
@@ -117,7 +149,8 @@ class Sessions {
   *owed(now) {
     for (const session of this.#byId.values()) {
       const end = Date.parse(session.expiresAt);
-      if (session.state !== "ended" && session.warnsAt && now < end) {
+      if (Number.isNaN(end)) continue; // an instant that we can't read is none to count down to
+      if (session.state !== "ended" && !Number.isNaN(Date.parse(session.warnsAt)) && now < end) {
         yield { type: EXPIRING, session, due: Date.parse(session.warnsAt) };
       }
       if (!session.isOld) yield { type: EXPIRED, session, due: end };
@@ -132,6 +165,7 @@ export class AfterHours {
   #listening; #state = { state: "closed" }; #notBefore = 0;
 
   constructor(options) {
+    if (typeof options.userId !== "string" || !options.userId) throw new TypeError("userId is needed: whose cursor this is");
     this.#options = { storage: globalThis.sessionStorage, WebSocket: globalThis.WebSocket, ...options };
     this.#sessions = new Sessions(options.warningLeadMs ?? 120_000);
     const { cursor, seen } = this.#load();
@@ -210,8 +244,8 @@ export class AfterHours {
     if (type === "hello") this.#adopt(line, frame);
     else if (type === "stale") this.#tellState({ ...this.#state, state: "stale", since: frame.since });
     else if (type === "live") this.#tellState({ ...this.#state, state: "live", replayed: frame.replayed });
-    else if (type === "drain") this.#retryIn(frame.retryAfterMs); // the old line goes on until the new one is heard
-    else if (type === "auth_expiring") this.#token().then((token) => line.send({ type: "auth", token }), () => {});
+    else if (type === "drain") this.#drained(line, frame);
+    else if (type === "auth_expiring") this.#renew(line);
     if (["hello", "snapshot", "reset"].includes(type)) this.#then(() => this.#takeSnapshot(frame));
     else if (type === EXPIRING || type === EXPIRED) this.#then(() => this.#takeEvent(line, frame));
     this.#announceOwed();
@@ -226,20 +260,38 @@ export class AfterHours {
     this.#tellState({ state: "live", start, node, tokenExpiresAt });
   }
 
+  // The old line goes on until the new one is heard. Said again, or by a line that isn't the one we have: no reason
+  // for one more.
+  #drained(line, frame) {
+    if (line !== this.#line || line.isDrained) return;
+    line.isDrained = true;
+    this.#retryIn(this.#delay(line, retryOf(frame)));
+  }
+
+  #renew(line) {
+    if (line.isRenewing) return;
+    line.isRenewing = true;
+    this.#token().then((token) => line.send({ type: "auth", token }), () => {}).finally(() => { line.isRenewing = false; });
+  }
+
+  // How long to stay away. The relay spreads its clients itself; only if that doesn't help we keep away for longer.
+  #delay(line, wanted) {
+    if (line === this.#line && performance.now() - this.#helloAt > SETTLED) this.#failures = 0;
+    const backOff = this.#backOff();
+    if (wanted === undefined) return backOff;
+    return this.#failures === 1 ? wanted : Math.max(wanted, backOff);
+  }
+
   #ended(line, code, reason) {
-    const wasOurs = line === this.#line;
-    if (wasOurs) this.#line = undefined;
+    let wanted;
+    try { wanted = retryOf(JSON.parse(reason)); } catch { /* it did not say: our own back-off */ }
+    const delay = this.#delay(line, wanted);
+    if (line === this.#line) this.#line = undefined;
     else this.#next = undefined;
-    if (wasOurs && performance.now() - this.#helloAt > SETTLED) this.#failures = 0;
     if (code === BAD_FRAME) return this.#stop({ state: "stopped", code, why: "the relay did not understand us" });
     if (code === TOKEN && this.#wasRefused) return this.#stop({ state: "stopped", code, why: "the token is not accepted" });
     this.#wasRefused = code === TOKEN;
-    let wait;
-    try { wait = JSON.parse(reason).retryAfterMs; } catch { /* it did not say: our own back-off */ }
-    const backOff = this.#backOff();
-    // The relay spreads its clients itself; only if that doesn't help we keep away for longer.
-    const delay = typeof wait === "number" && (this.#failures === 1 || wait > backOff) ? wait : backOff;
-    this.#notBefore = performance.now() + (wait ?? 0);
+    this.#notBefore = performance.now() + (wanted ?? 0);
     const state = code === BLOCKED ? "blocked" : "waiting";
     if (!this.#line) this.#tellState({ state, code, retryInMs: Math.round(delay) });
     if (!this.#next && !this.#isOpening) this.#retryIn(delay);
@@ -326,12 +378,16 @@ export class AfterHours {
     if (!this.#listening || this.#changedAt > -Infinity) return;
     const now = this.now();
     let next = LONGEST_TIMER;
+    const open = new Set();
     for (const { type, session, due } of this.#sessions.owed(now)) {
-      if (this.#seen.has(keyOf(type, session))) continue;
-      const wait = now < due ? due - now : this.#wait(keyOf(type, session), due, now);
+      const key = keyOf(type, session);
+      if (this.#seen.has(key)) continue;
+      open.add(key);
+      const wait = now < due ? due - now : this.#wait(key, due, now);
       if (wait > 0) next = Math.min(next, wait);
       else this.#then(() => this.#announce(type, session));
     }
+    for (const key of this.#asked.keys()) if (!open.has(key)) this.#asked.delete(key);
     this.#timer = setTimeout(() => this.#announceOwed(), next + 1);
   }
 

@@ -401,6 +401,152 @@ test("closed, it is quiet for good", async () => {
   assert.deepEqual([FakeSocket.all.length, told.length, clock.timers.size], [1, 0, 0]);
 });
 
+// ---- relays that misbehave
+
+const opened = () => FakeSocket.all.length;
+
+for (const [name, data] of Object.entries({
+  "no JSON": "nonsense", "a NaN": '{"type":"drain","retryAfterMs":NaN}', "no object": "[]", null: "null",
+  "no type": "{}", "type no text": '{"type":7}', deep: "[".repeat(100_000), binary: new Blob(["x"]),
+  "hello without a cursor": '{"type":"hello","start":"fresh","serverTime":"2026-11-24T20:00:00.000Z","sessions":[]}',
+  "hello without sessions": '{"type":"hello","start":"fresh","cursor":"c","serverTime":"2026-11-24T20:00:00.000Z"}',
+  "hello with odd sessions": JSON.stringify({ ...hello0(), sessions: [null] }),
+  "hello without a clock": JSON.stringify({ ...hello0(), serverTime: "soon" }),
+  "event without an id": JSON.stringify({ type: EXPIRED, cursor: "c", sessionId: "s", expiresAt: iso0() }),
+})) {
+  for (const when of ["first", "later"]) {
+    test(`a frame that is none, ${when}: ${name}: the connection ends, the next goes on`, async () => {
+      const hours = client();
+      await clock.advance(10);
+      if (when === "later") FakeSocket.last.say(hello());
+      const bad = FakeSocket.last;
+      bad.sayText(data);
+      assert.equal(bad.closedWith, 1000);
+      assert.equal(hours.state.state, "waiting");
+      await clock.advance(5 * SECOND);
+      assert.equal(opened(), 2);
+      FakeSocket.last.say(hello());
+      FakeSocket.last.say(expired(MINUTE));
+      await clock.advance(0);
+      assert.deepEqual(kinds(), ["expired"]);
+    });
+  }
+}
+
+function hello0() {
+  return { type: "hello", start: "fresh", cursor: "c", serverTime: iso0(), node: "n", sessions: [] };
+}
+function iso0() { return "2026-11-24T20:00:00.000Z"; }
+
+test("a hello may lack its node, and an instant that can't be read is counted down to by no timer", async () => {
+  const hours = client();
+  await clock.advance(10);
+  const { node, ...greeting } = hello({ sessions: [
+    { sessionId: "s1", expiresAt: "infinity", warnsAt: "infinity", state: "active" },
+    { sessionId: "s2", expiresAt: iso(HOUR), warnsAt: "+", state: "active" },
+  ] });
+  FakeSocket.last.say(greeting);
+  await clock.advance(10);
+  assert.equal(hours.state.state, "live");
+  const { stop } = setPing();
+  await clock.advance(10 * MINUTE);
+  stop();
+  assert.deepEqual(told, []);
+  assert.deepEqual(FakeSocket.last.types(), ["auth"]);
+});
+
+for (const retryAfterMs of [-1e6, 0, "soon", null, undefined]) {
+  for (const greets of [true, false]) {
+    test(`drains without end (${retryAfterMs}), ${greets ? "after" : "without"} a hello: few connections`, async () => {
+      const hours = client();
+      let heard;
+      for (let i = 0; i < 400; i++) { // 4 s
+        await clock.advance(10);
+        if (FakeSocket.last.readyState !== 1) continue;
+        if (greets && heard !== FakeSocket.last) FakeSocket.last.say(hello());
+        heard = FakeSocket.last;
+        for (let j = 0; j < 50; j++) heard.say({ type: "drain", retryAfterMs });
+        assert.ok(FakeSocket.all.filter(({ readyState }) => readyState === 1).length <= 2);
+      }
+      assert.ok(opened() >= 1 && opened() <= 8, `${opened()} connections`);
+      hours.close();
+    });
+  }
+}
+
+for (const reason of ["-1e6", "0", "NaN", "null", "[]", '"5"', "-1e999"]) {
+  test(`closed at once for ever, retryAfterMs ${reason}: back-off`, async () => {
+    client();
+    for (let i = 0; i < 400; i++) {
+      await clock.advance(10);
+      if (FakeSocket.last.readyState === 1) FakeSocket.last.fail(1013, `{"retryAfterMs":${reason}}`);
+    }
+    assert.ok(opened() >= 2 && opened() <= 8, `${opened()} connections`);
+  });
+}
+
+test("a wait without end is cut to a day, also for a page that looks again", async () => {
+  await live();
+  FakeSocket.last.fail(4403, '{"retryAfterMs":1e300}');
+  await clock.advance(23 * HOUR);
+  assert.equal(opened(), 1);
+  await clock.advance(HOUR + 5 * SECOND);
+  assert.equal(opened(), 2);
+});
+
+test("frames without a hello are no connection", async () => {
+  client();
+  await clock.advance(10);
+  const first = FakeSocket.last;
+  for (let i = 0; i < 12; i++) {
+    first.say({ type: "ping", serverTime: iso(clock.time) });
+    await clock.advance(SECOND);
+  }
+  assert.equal(first.closedWith, 1000);
+  assert.ok(opened() > 1);
+});
+
+test("a renewal that is asked for again and again asks for one token at a time", async () => {
+  let finish;
+  let asked = 0;
+  await live({ token: () => (asked++ ? new Promise((resolve) => { finish = resolve; }) : "token 1") });
+  for (let i = 0; i < 50; i++) FakeSocket.last.say({ type: "auth_expiring", inSeconds: 10 });
+  await clock.advance(10);
+  assert.equal(asked, 2);
+  finish("token 2");
+  await clock.advance(10);
+  assert.deepEqual(FakeSocket.last.sent.at(-1), { type: "auth", token: "token 2" });
+  FakeSocket.last.say({ type: "auth_expiring", inSeconds: 10 });
+  await clock.advance(10);
+  assert.equal(asked, 3);
+});
+
+test("what was asked about late deadlines is forgotten once they are announced", async (t) => {
+  const maps = [];
+  const PlainMap = globalThis.Map;
+  globalThis.Map = class extends PlainMap {
+    constructor(...given) { super(...given); maps.push(this); }
+  };
+  t.after(() => { globalThis.Map = PlainMap; });
+  await live();
+  for (let i = 0; i < 30; i++) {
+    const deadline = clock.time + 10 * SECOND;
+    const known = { ...session(deadline), sessionId: `s${i}` };
+    FakeSocket.last.say({ ...hello(), type: "snapshot", sessions: [known] });
+    await clock.advance(12 * SECOND); // late: it has asked
+    FakeSocket.last.say({ ...expired(deadline), sessionId: known.sessionId, id: `e${i}` });
+    await clock.advance(0);
+  }
+  assert.equal(FakeSocket.last.types().filter((type) => type === "sync").length, 30);
+  assert.ok(Math.max(...maps.map(({ size }) => size)) <= 2, maps.map(({ size }) => size).join(" "));
+});
+
+test("a user's id is needed: without it two users of a tab would share a cursor", () => {
+  for (const userId of [undefined, null, "", 7]) {
+    assert.throws(() => new AfterHours({ url: "ws://relay/ws", userId, token: () => "t" }), /userId/);
+  }
+});
+
 // A relay that lives: its heartbeat goes on while the test turns the clock.
 function setPing() {
   let isOn = true;

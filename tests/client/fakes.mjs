@@ -55,7 +55,9 @@ export class FakeSocket {
 
   close(code) { this.readyState = 3; this.closedWith ??= code; }
 
-  say(frame) { this.onmessage?.({ data: JSON.stringify(frame) }); }
+  say(frame) { this.sayText(JSON.stringify(frame)); }
+
+  sayText(data) { this.onmessage?.({ data }); }
 
   fail(code, reason = "") { this.readyState = 3; this.onclose?.({ code, reason }); }
 
