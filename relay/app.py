@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from relay import frames
+from relay.admin.guard import Guard
 from relay.admin.health import Health, Metrics
 from relay.auth import Verifier
 from relay.database.listener import Listener
@@ -54,7 +56,8 @@ class Relay:
         self._arrival = functools.partial(Arrival, self.crowd, self.metrics)
         public = Starlette(routes=[*routes.all(), *health.public()])
         self.public = Server(configure(public, http=self._arrival, ws=StockProtocol), self.drain)
-        self.admin = Server(configure(Starlette(routes=health.admin()), http="h11", ws="none"))
+        admin = Starlette(routes=health.admin(), middleware=[Middleware(Guard, bind=settings.admin_bind)])
+        self.admin = Server(configure(admin, http="h11", ws="none"))
 
     async def serve(self) -> None:
         """Run until told to stop. Raises what a part raises that must not fail."""

@@ -46,13 +46,15 @@ class Ops:
         self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
         self._database: dict[str, Any] | None = None
+        self._error: str | None = None  # why there is no database half
 
     async def answer(self, request: Request) -> Response:
         """The page for a browser, JSON for everything else."""
-        relay, database = self._relay(), await self._status()
+        database, error = await self._status()
+        relay = self._relay()
         if "text/html" not in request.headers.get("accept", ""):
-            return JSONResponse({"relay": relay, "database": database})
-        return HTMLResponse(page(relay, database), headers=HEADERS)
+            return JSONResponse({"relay": relay, "database": database, "error": error})
+        return HTMLResponse(page(relay, database, error), headers=HEADERS)
 
     def _relay(self) -> dict[str, Any]:
         return {
@@ -64,22 +66,24 @@ class Ops:
             "users": len(self._hub.users),
         }
 
-    async def _status(self) -> dict[str, Any] | None:
+    async def _status(self) -> tuple[dict[str, Any] | None, str | None]:
         loop = asyncio.get_running_loop()
         async with self._asking:
             if loop.time() - self._asked_at > FRESH_SECONDS:
-                text = await self._listener.status()
-                self._database = None if text is None else json.loads(text)
+                try:
+                    self._database, self._error = json.loads(await self._listener.status()), None
+                except ConnectionError as error:
+                    self._database, self._error = None, str(error)
                 self._asked_at = loop.time()
-            return self._database
+            return self._database, self._error
 
 
-def page(relay: dict[str, Any], database: dict[str, Any] | None) -> str:
-    """The whole page."""
+def page(relay: dict[str, Any], database: dict[str, Any] | None, error: str | None = None) -> str:
+    """The whole page. error: why there is no database half."""
     return SHELL.substitute(
         title=f"{'' if is_good(relay, database) else '✗ '}After Hours operations",
         style=STYLE,
-        main=verdict(relay, database) + "".join(sections(database) if database else ()),
+        main=verdict(relay, database, error) + "".join(sections(database) if database else ()),
         script=SCRIPT,
     )
 
@@ -89,10 +93,12 @@ def is_good(relay: dict[str, Any], database: dict[str, Any] | None) -> bool:
     return relay["state"] == "live" and database is not None and all(check["ok"] for check in database["health"])
 
 
-def verdict(relay: dict[str, Any], database: dict[str, Any] | None) -> str:
+def verdict(relay: dict[str, Any], database: dict[str, Any] | None, error: str | None = None) -> str:
     """The one sentence, and which relay says it."""
     if database is None:
-        text = f"This relay can't ask the database: {relay['reason']}. To find out why: python -m relay check"
+        text = (
+            f"The database did not answer this page: {error or relay['reason']}. To find out why: python -m relay check"
+        )
     else:
         bad = sum(not check["ok"] for check in database["health"])
         count = len(database["health"])

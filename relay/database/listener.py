@@ -202,12 +202,15 @@ class Listener:
                 link.terminate()
             raise ConnectionError(str(error)) from error
 
-    async def status(self) -> str | None:
-        """relay_status for /ops; None when there is no database to ask."""
+    async def status(self) -> str:
+        """relay_status for /ops. Raises ConnectionError with the reason when there is no answer."""
+        if self._link is None:
+            raise ConnectionError(self.reason)
         try:
-            return await self._link.status() if self._link else None
-        except TROUBLE:
-            return None
+            return await self._link.status()
+        except TROUBLE as error:
+            log.warning("relay_status failed", extra={"reason": f"{type(error).__name__}: {error}"})
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
 
 
 def tell_reads(started: float, events: list[Event]) -> None:

@@ -7,8 +7,11 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
+from starlette.responses import PlainTextResponse
 
 from relay.admin.charts import chart, grid, number
+from relay.admin.guard import Guard
 from relay.admin.ops import HEADERS, page
 from tests.relay.conftest import Running, eventually, expire, warn
 
@@ -111,7 +114,7 @@ async def test_many_who_look_ask_the_database_once(relay: Running, db: Connectio
     asked = 0
     status = relay.relay.listener.status
 
-    async def counted() -> str | None:
+    async def counted() -> str:
         nonlocal asked
         asked += 1
         return await status()
@@ -121,6 +124,71 @@ async def test_many_who_look_ask_the_database_once(relay: Running, db: Connectio
         for _ in range(5):
             await client.get(relay.http("/ops", admin=True))
     assert asked == 1
+
+
+async def test_a_status_that_raises_is_shown_with_its_reason_and_logged(
+    relay: Running, db: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A view over odd rows raised; the page then blamed the connection, and nothing was logged."""
+    body = db.execute("select pg_get_functiondef('after_hours.relay_status'::regproc) as text").fetchone()
+    assert body
+    try:
+        db.execute(
+            "create or replace function after_hours.relay_status() returns text language plpgsql stable"
+            " security definer set search_path to '' as $$ begin raise 'an <odd> row' using errcode = '22000'; end $$"
+        )
+        said = (await fetch(relay, "application/json")).json()
+        assert said["relay"]["state"] == "live"
+        assert said["database"] is None
+        assert said["error"] == "DataError: an <odd> row"
+        html = (await fetch(relay)).text
+        assert "an &lt;odd&gt; row" in html
+        assert "this page: following" not in html
+    finally:
+        db.execute(body.text)
+    assert any("relay_status failed" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("path", ["/ops", "/metrics", "/readyz", "/livez", "/nowhere"])
+async def test_a_page_of_another_name_reads_nothing(relay: Running, path: str) -> None:
+    """DNS rebinding: the browser believes that evil.example is this address, but it says so."""
+    assert relay.relay.admin_bind
+    port = relay.relay.admin_bind[1]
+    expected = 404 if path == "/nowhere" else 200
+    async with httpx.AsyncClient() as client:
+
+        async def ask(host: str) -> httpx.Response:
+            return await client.get(relay.http(path, admin=True), headers={"Host": host})
+
+        for host in (
+            "rebind.evil.example", f"rebind.evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example",
+            "evil.example.", "[::1", "0.0.0.0.0", "127.1.evil",
+        ):  # fmt: skip
+            answer = await ask(host)
+            assert (host, answer.status_code, answer.json()) == (host, 403, {"error": "host"})
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        for host in (
+            f"127.0.0.1:{port}",
+            "10.1.2.3",
+            "[::1]",
+            f"[fd00::1]:{port}",
+            "localhost",
+            "LOCALHOST:1",
+            "relay",
+        ):
+            answer = await ask(host)
+            assert (host, answer.status_code) == (host, expected)
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_name_that_it_is_bound_to_is_its_own() -> None:
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("x")(scope, receive, send)
+
+    transport = httpx.ASGITransport(Guard(nothing, "Relay.Internal.example:8788"))
+    async with httpx.AsyncClient(transport=transport) as client:
+        assert (await client.get("http://relay.internal.example/ops")).status_code == 200
+        assert (await client.get("http://other.internal.example/ops")).status_code == 403
 
 
 async def test_looking_leaves_no_connection_behind(relay: Running, db: Connection) -> None:
@@ -137,7 +205,7 @@ async def test_looking_leaves_no_connection_behind(relay: Running, db: Connectio
 def test_without_a_database_it_says_so() -> None:
     relay = {"node": "n", "state": "stale", "mode": None, "reason": "OSError: refused", "sockets": 3, "users": 2}
     text = " ".join(Outline(page(relay, None)).words)
-    assert "can't ask the database: OSError: refused" in text
+    assert "did not answer this page: OSError: refused" in text
     assert "✗" in text
 
 
