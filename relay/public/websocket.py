@@ -118,6 +118,9 @@ class Routes:
 
     def gone(self, socket: Socket) -> None:
         """A client that had joined is here no more."""
+        if socket.sink.is_slow:
+            self._metrics.slow.inc()
+            self._metrics.closed.labels(str(frames.TOO_SLOW)).inc()
         self._hub.leave(socket)
 
     def _heard(self, socket: Socket, message: dict[str, Any]) -> None:

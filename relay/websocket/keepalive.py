@@ -47,16 +47,18 @@ class Sweeper:
         ping = frames.own("ping", serverTime=frames.iso(wall))
         for socket in sockets:
             socket.sink.credit = min(CREDIT, socket.sink.credit + EARNED)
-            if socket.held is not None and not socket.has_hello and now - socket.joined_at > HOLD_SECONDS:
-                self._hub.close(socket, frames.TRY_LATER, frames.jittered(500, 3000))
+            if not socket.has_hello:  # the first frame is hello: neither ping nor auth_expiring comes before it
+                if now - socket.joined_at > HOLD_SECONDS:
+                    self._hub.close(socket, frames.TRY_LATER, frames.jittered(500, 3000))
             elif self._is_stuck(socket, now):
                 self._metrics.slow.inc()
-                self._cut(socket)
+                self._hub.close(socket, frames.TOO_SLOW, frames.jittered(500, 3000))
             elif now - socket.pinged_at >= self._settings.ping_seconds:
                 # before the first ping, pinged_at is the instant of joining: silence since then says nothing
                 if socket.sink.heard_at < socket.pinged_at and socket.pinged_at > socket.joined_at:
                     self._metrics.silent.inc()
-                    self._cut(socket)
+                    socket.sink.abort()
+                    self._hub.leave(socket)
                 else:
                     socket.pinged_at = now
                     socket.sink.ping(ping)
@@ -77,7 +79,3 @@ class Sweeper:
         elif left < TOKEN_WARNING and not socket.was_warned:
             socket.was_warned = True
             socket.sink.write(frames.own("auth_expiring", inSeconds=max(0, int(left))))
-
-    def _cut(self, socket: Socket) -> None:
-        socket.sink.abort()
-        self._hub.leave(socket)

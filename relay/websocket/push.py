@@ -52,12 +52,13 @@ class Push(asyncio.Protocol):
 
     __slots__ = (
         "_ending", "_follower", "_incoming", "_place", "_server_state", "_session", "_socket", "_state",
-        "_transport", "_written", "credit", "heard_at",
+        "_transport", "_written", "credit", "heard_at", "is_slow",
     )  # fmt: skip
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         self.credit = CREDIT
         self.heard_at = 0.0
+        self.is_slow = False
         self._state = State.OPENING
         self._written = 0
         self._server_state = server_state
@@ -83,8 +84,8 @@ class Push(asyncio.Protocol):
     # ---- the hub's side: Sink
 
     def write(self, frame: bytes) -> bool:
-        """Queue a finished frame; False if the client is gone or was cut for being too slow."""
-        if self._state != State.OPEN or not put(self._transport, frame):
+        """Queue a finished frame; False if the client is gone or is now closed for being too slow."""
+        if self._state != State.OPEN or not put(self._transport, self, frame):
             return False
         self._written += len(frame)
         return True

@@ -46,14 +46,18 @@ class Follower(Protocol):
 class Sink(Protocol):
     """All that the hub knows of a socket."""
 
-    heard_at: float
-    """Loop time at which anything last came from the client."""
+    @property
+    def heard_at(self) -> float:
+        """Loop time at which anything last came from the client."""
 
     credit: int
     """Bytes that the client may still send; below zero it is flooding us."""
 
+    is_slow: bool
+    """True once the client was closed for the bytes it did not read."""
+
     def write(self, frame: bytes) -> bool:
-        """Queue a finished frame; False if the client is gone or was cut for being too slow."""
+        """Queue a finished frame; False if the client is gone or is now closed for being too slow."""
 
     def ping(self, frame: bytes) -> None:
         """Send a protocol ping and a frame, at the price of one."""
@@ -74,12 +78,16 @@ class Sink(Protocol):
         """Pass messages on from here. Returns when it likes: at once, or when the client is gone."""
 
 
-def put(transport: asyncio.Transport, frame: bytes) -> bool:
-    """Write a frame; False if the client is gone. Cuts a client that has not read MAX_BUFFERED bytes."""
+def put(transport: asyncio.Transport, sink: Sink, frame: bytes) -> bool:
+    """Write a frame; False if the client is gone. Closes a client that has not read MAX_BUFFERED bytes.
+
+    The close frame waits behind what was not read: a client that reads on within CLOSE_SECONDS still sees why.
+    """
     if transport.is_closing():
         return False
     if transport.get_write_buffer_size() + len(frame) > MAX_BUFFERED:
-        transport.abort()  # a close frame would wait behind what it doesn't read
+        sink.is_slow = True
+        sink.close(frames.TOO_SLOW, frames.retry(frames.jittered(500, 3000)))
         return False
     transport.write(frame)
     return True
@@ -137,10 +145,11 @@ class StockProtocol(WebSocketsSansIOProtocol):
 class StockSink:
     """Sink over stock websockets-sansio; uvicorn is pinned to one minor version for it."""
 
-    __slots__ = ("_protocol", "_written")
+    __slots__ = ("_protocol", "_written", "is_slow")
 
     def __init__(self, protocol: StockProtocol) -> None:
         self._protocol = protocol
+        self.is_slow = False
         self._written = 0
 
     @property
@@ -156,7 +165,7 @@ class StockSink:
         self._protocol.credit = credit
 
     def write(self, frame: bytes) -> bool:
-        if self._protocol.close_sent or not put(self._protocol.transport, frame):
+        if self._protocol.close_sent or not put(self._protocol.transport, self, frame):
             return False
         self._written += len(frame)
         return True

@@ -38,6 +38,7 @@ class FakeSink:
         self.closed: int | None = None
         self.heard_at = 0.0
         self.credit = 0
+        self.is_slow = False
 
     def write(self, frame: bytes) -> bool:
         if self.closed is None:

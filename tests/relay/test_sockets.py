@@ -268,6 +268,29 @@ async def test_a_client_that_does_not_read_costs_at_most_256_kib(relay: Running,
         assert most <= 256 * 1024
 
 
+@pytest.mark.parametrize("kind", ["push", "stock"])
+async def test_a_client_cut_for_bytes_is_counted_and_told_if_it_reads_on(
+    start_relay: StartRelay, db: Connection, user: UUID, kind: str
+) -> None:
+    relay = await start_relay(sockets=kind)
+    with raw_client(relay, user) as raw:
+        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.sockets()))
+        expire(db, *[user] * 3000, announce=False)
+        db.execute("select after_hours.announce_due()")
+        await eventually(lambda: user not in relay.relay.hub.users)
+        assert relay.relay.metrics.slow._value.get() == 1
+        assert relay.relay.metrics.closed.labels("4008")._value.get() == 1
+        received = b""
+        raw.setblocking(False)
+        async with asyncio.timeout(4):
+            while not received.endswith(b"}") or b'"retryAfterMs"' not in received[-60:]:
+                with suppress(BlockingIOError):
+                    received += raw.recv(65_536)
+                await asyncio.sleep(0.001)
+    at = received.rindex(b'{"retryAfterMs"')
+    assert received[at - 4 : at] == bytes([0x88, len(received) - at + 2]) + (4008).to_bytes(2)
+
+
 async def test_a_slow_reader_that_reads_is_not_cut(start_relay: StartRelay, db: Connection, user: UUID) -> None:
     relay = await start_relay(stuck_seconds=1.5)
     with raw_client(relay, user, 16_384) as raw:

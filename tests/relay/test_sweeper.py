@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,10 +21,10 @@ from tests.relay.test_joining import FakeSink, answer, identity, page
 class Sweep:
     """A hub with one client, and a sweeper."""
 
-    def __init__(self, user: UUID, expires_at: float | None = None, *, joined: bool = True) -> None:
+    def __init__(self, user: UUID, expires_at: float | None = None, *, joined: bool = True, **options: Any) -> None:
         self.metrics = Metrics()
         self.hub = Hub("n", self.metrics, Receipts(self.metrics))
-        settings = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32)  # type: ignore[arg-type]
+        settings = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **options)  # type: ignore[arg-type]
         self.sweeper = Sweeper(settings, self.hub, self.metrics, lambda: None)
         self.sink = FakeSink()
         self.hub.take(page("A"))
@@ -97,6 +98,17 @@ async def test_tokens_are_announced_to_run_out_then_closed_after_a_grace() -> No
     assert sweep.sink.closed == 4401
 
 
+async def test_nothing_is_said_before_hello() -> None:
+    """Neither that the token runs out nor a ping: the first frame is hello."""
+    sweep = Sweep(uuid4(), expires_at=1000.0, joined=False, ping_seconds=1)
+    sweep.at(4.9, 990)
+    assert sweep.sink.kinds == []
+    sweep.hub._asking.waiting.popleft().answer(answer("A", 0, start="fresh"))
+    sweep.at(4.95, 990)
+    sweep.at(4.99, 990)
+    assert sweep.sink.kinds == ["hello", "ping", "auth_expiring"]
+
+
 async def test_stuck_is_bytes_waiting_and_none_taken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting, taken = 1000, 0
     monkeypatch.setattr(sweep.sink, "buffered", lambda: waiting)
@@ -108,5 +120,6 @@ async def test_stuck_is_bytes_waiting_and_none_taken(sweep: Sweep, monkeypatch: 
     sweep.at(17)
     assert sweep.sink.is_open
     sweep.at(17.5)
-    assert sweep.sink.closed == 1006
+    assert sweep.sink.closed == 4008
+    assert sweep.metrics.closed.labels("4008")._value.get() == 1
     assert sweep.metrics.slow._value.get() == 1
