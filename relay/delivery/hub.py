@@ -36,6 +36,7 @@ class Hub:
         self.receipts = receipts
         self.users: dict[UUID, list[Socket]] = {}
         self.count = 0
+        self.left = 0  # clients that were here, ever
         self.cursor: str | None = None
         self._is_stale = False
         self._asking = Asking()
@@ -61,6 +62,7 @@ class Hub:
         if socket in sockets:
             sockets.remove(socket)
             self.count -= 1
+            self.left += 1
             if not sockets:
                 del self.users[socket.identity.user]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 HOLD_SECONDS = 5.0
 TOKEN_WARNING = 60.0
+COLLECT_AFTER = 500  # clients
 CHUNK = 64  # sockets looked at in one turn of the loop: events don't wait for a thousand pings
 
 
@@ -30,6 +32,7 @@ class Sweeper:
         self._hub = hub
         self._metrics = metrics
         self._every_second = every_second
+        self._collected_at = 0  # hub.left at the last collection
 
     async def run(self) -> None:
         """Sweep once a second for as long as the process runs."""
@@ -37,10 +40,21 @@ class Sweeper:
         while True:
             await asyncio.sleep(1.0)
             self._every_second()
+            self._collect()
             sockets = self._hub.sockets()
             for first in range(0, len(sockets), CHUNK):
                 self.sweep(sockets[first : first + CHUNK], loop.time(), time.time())
                 await asyncio.sleep(0)
+
+    def _collect(self) -> None:
+        """Collect garbage once as many clients have left as are here: the cost stays in proportion to what is freed.
+
+        The circles of a stock connection outlive the young collections, and by the thresholds of __main__ the next full
+        one is far away: five waves of 2,000 clients left 140 MB behind (issue 12, R12).
+        """
+        if self._hub.left - self._collected_at > max(COLLECT_AFTER, self._hub.count):
+            self._collected_at = self._hub.left
+            gc.collect()
 
     def sweep(self, sockets: list[Socket], now: float, wall: float) -> None:
         """Some sockets' round. now: loop time; wall: seconds since 1970."""

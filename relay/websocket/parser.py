@@ -66,6 +66,11 @@ class Incoming:
         """What the parser wants sent: pongs, the answer to a close frame, the close frame after a fault."""
         return b"".join(self._parser.data_to_send())
 
+    def drop(self) -> None:
+        """End the parser's circles, so that it is freed at once: websockets 17's generator and error refer to it."""
+        self._parser.parser.close()
+        self._parser.parser_exc = None
+
     @property
     def is_over(self) -> bool:
         """The client has closed, or made a mistake."""

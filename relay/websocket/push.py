@@ -147,7 +147,8 @@ class Push(asyncio.Protocol):
         self._place.leave()
         if self._ending is not None:
             self._ending.cancel()
-        self._ending = self._incoming = None
+        self._ending = None
+        self._drop_parser()
         self._let_go(CloseCode.ABNORMAL_CLOSURE, "")
 
     def shutdown(self) -> None:
@@ -196,8 +197,13 @@ class Push(asyncio.Protocol):
         if incoming.is_over:
             self._finish(reply)
         if incoming.is_over or incoming.is_between:
-            self._incoming = None
+            self._drop_parser()
         return not incoming.is_over
+
+    def _drop_parser(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.drop()
 
     def _pass_on(self, message: dict[str, Any]) -> None:
         if self._follower is not None:

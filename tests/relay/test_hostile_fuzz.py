@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from contextlib import suppress
@@ -82,10 +81,8 @@ def everything(kind: str, heads: bool, examples: int) -> tuple[list[Any], int]:
 
         run()
         descriptors = len(os.listdir("/proc/self/fd"))
-        gc.collect()
         half[0] = resident()
         run()
-        gc.collect()
         gained = resident() - half[0]
         runner.run(context.__aexit__(None, None, None))  # waits until no connection and no task is left
         assert len(os.listdir("/proc/self/fd")) <= descriptors

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -127,3 +129,28 @@ async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
 @pytest.mark.parametrize(("sockets", "expected"), [("push", Push), ("stock", StockProtocol)])
 async def test_the_setting_chooses(start_relay: StartRelay, sockets: str, expected: type) -> None:
     assert (await start_relay(sockets=sockets)).relay.public.config.ws is expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(TEXT, b"{}"),
+        frame(TEXT, b"{}")[:-1],
+        frame(TEXT, b"\xff\xff"),
+        frame(TEXT, b"x" * 5000),
+        frame(8, b"\x03\xe8"),
+        frame(8, b"x"),
+        b"\xff\xff",
+    ],
+)
+def test_a_dropped_parser_is_freed_without_the_collector(data: bytes) -> None:
+    gc.disable()
+    try:
+        incoming = Incoming()
+        incoming.feed(data)
+        parser = weakref.ref(incoming._parser)
+        incoming.drop()
+        del incoming
+        assert parser() is None
+    finally:
+        gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
 from relay.records import Answer, Socket
 from relay.settings import Settings
+from relay.websocket import keepalive
 from relay.websocket.keepalive import Sweeper
 from tests.relay.test_joining import FakeSink, answer, identity, page
 
@@ -107,6 +109,17 @@ async def test_nothing_is_said_before_hello() -> None:
     sweep.at(4.95, 990)
     sweep.at(4.99, 990)
     assert sweep.sink.kinds == ["hello", "ping", "auth_expiring"]
+
+
+async def test_garbage_is_collected_when_many_have_left(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    collections: list[int] = []
+    monkeypatch.setattr(keepalive, "gc", SimpleNamespace(collect=lambda: collections.append(sweep.hub.left)))
+    staying = [sweep.hub.join(identity(uuid4()), FakeSink(), None, 0.0) for _ in range(599)]
+    for _ in range(1300):
+        sweep.hub.leave(sweep.hub.join(identity(uuid4()), FakeSink(), None, 0.0))
+        sweep.sweeper._collect()
+    assert collections == [601, 1202]  # as many as are here, plus one
+    assert len(staying) + 1 == sweep.hub.count
 
 
 async def test_stuck_is_bytes_waiting_and_none_taken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
