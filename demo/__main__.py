@@ -116,7 +116,7 @@ def as_json(session: Any) -> dict[str, str]:
 
 async def client(_request: Request) -> FileResponse:
     """The client library: a file to copy or to serve, as here."""
-    return FileResponse(HERE / "after-hours.js")
+    return FileResponse(HERE.parent / "clients" / "browser" / "after-hours.js")
 
 
 async def not_understood(_request: Request, error: Exception) -> JSONResponse:

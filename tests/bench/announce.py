@@ -1,6 +1,6 @@
 """./dev bench announce: how late announcing is, and what it costs others, beside the alternatives, in one run.
 
-Figures go to tests/bench/results/announce.json, and from there into the README (python docs/render.py).
+Figures go to tests/bench/results/announce.json, and from there into the README (python scripts/render.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """./dev bench purge: ours against the usual two DELETEs, on the same data, with an application inserting all the while.
 
-Figures go to tests/bench/results/purge.json, and from there into the README (python docs/render.py).
+Figures go to tests/bench/results/purge.json, and from there into the README (python scripts/render.py).
 """
 
 from __future__ import annotations

@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Instance
 
-FILES = (
-    REPO / "demo" / "package.json",
-    REPO / "demo" / "after-hours.js",
-    REPO / "demo" / "socketio-bridge.mjs",
-    Path(__file__).parent / "socketio-client.mjs",
-)
+BRIDGE = REPO / "clients" / "socketio"
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +31,13 @@ def running(make_instance: Callable[..., Instance]) -> Instance:
 @pytest.fixture(scope="session")
 def scratch() -> Path:
     """The client and the bridge with their npm packages; installed once for each set of versions."""
-    versions = hashlib.sha256(FILES[0].read_bytes()).hexdigest()[:8]
-    folder = REPO / ".local" / "npm" / versions
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in FILES:
+    versions = hashlib.sha256((BRIDGE / "package.json").read_bytes()).hexdigest()[:8]
+    root = REPO / ".local" / "npm" / versions
+    folder = root / BRIDGE.name
+    for client in (REPO / "clients" / "browser", BRIDGE):
+        shutil.copytree(client, root / client.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
+    # the example of docs/protocol.md has the client beside it
+    for file in (REPO / "clients" / "browser" / "after-hours.js", Path(__file__).parent / "socketio-client.mjs"):
         shutil.copy(file, folder)
     if not (folder / "node_modules" / "installed").exists():
         command = "npm install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error"

@@ -38,7 +38,7 @@ def node(folder: Path, *arguments: str, **environment: str) -> Iterator[subproce
 def bridge(scratch: Path, running: Instance) -> Iterator[str]:
     """Where the bridge listens."""
     relay, port = f"ws://127.0.0.1:{running.ports['RELAY_PORT']}/ws", str(free_port())
-    with node(scratch, "socketio-bridge.mjs", RELAY_URL=relay, PORT=port) as process:
+    with node(scratch, "bridge.mjs", RELAY_URL=relay, PORT=port) as process:
         assert process.stdout is not None
         assert "listening" in process.stdout.readline()
         yield f"http://127.0.0.1:{port}"
@@ -90,4 +90,4 @@ def test_a_bad_token_is_refused_as_clients_know_it(scratch: Path, bridge: str) -
 
 
 def test_it_is_small_enough_to_read() -> None:
-    assert len((REPO / "demo" / "socketio-bridge.mjs").read_text().splitlines()) <= 80
+    assert len((REPO / "clients" / "socketio" / "bridge.mjs").read_text().splitlines()) <= 80

@@ -38,7 +38,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 def test_generated_blocks_are_current() -> None:
-    result = subprocess.run([sys.executable, "docs/render.py", "--check"], cwd=REPO, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "scripts/render.py", "--check"], cwd=REPO, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 
 

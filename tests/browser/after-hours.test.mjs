@@ -1,7 +1,7 @@
 // The browser client against a relay that says what the test says, on a clock that the test turns.
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
-import { AfterHours, EXPIRED, EXPIRING } from "../../demo/after-hours.js";
+import { AfterHours, EXPIRED, EXPIRING } from "../../clients/browser/after-hours.js";
 import { Clock, FakeSocket, Storage } from "./fakes.mjs";
 
 const SECOND = 1_000, MINUTE = 60_000, HOUR = 60 * MINUTE;

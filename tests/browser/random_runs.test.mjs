@@ -1,9 +1,9 @@
 // Whole nights by chance: whatever happens, each warning and end is told once, and none that isn't so.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AfterHours, EXPIRING } from "../../demo/after-hours.js";
+import { AfterHours, EXPIRING } from "../../clients/browser/after-hours.js";
 import { Clock, Storage } from "./fakes.mjs";
-import { World, iso } from "./world.mjs";
+import { World, iso } from "./simulation.mjs";
 
 const NIGHTS = Number(process.env.NIGHTS ?? 25);
 const SECOND = 1_000, MINUTE = 60_000;

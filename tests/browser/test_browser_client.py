@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-DEMO = HERE.parent.parent / "demo"
+CLIENT = HERE.parent.parent / "clients" / "browser"
 
 
 def test_the_browser_client() -> None:
@@ -17,7 +17,7 @@ def test_the_browser_client() -> None:
 
 
 def test_its_types_name_what_it_offers() -> None:
-    code, types = ((DEMO / f"after-hours.{kind}").read_text() for kind in ("js", "d.ts"))
+    code, types = ((CLIENT / f"after-hours.{kind}").read_text() for kind in ("js", "d.ts"))
     public = {name for name in re.findall(r"^  (?:get )?(\w+)\(.*\) \{", code.split("export class")[1], re.MULTILINE)}
     declared = types.split("export declare class AfterHours")[1]
     assert public == set(re.findall(r"^  (?:readonly )?(\w+)(?:: |\()", declared, re.MULTILINE))

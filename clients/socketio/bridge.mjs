@@ -1,13 +1,13 @@
 // Lets Socket.IO clients stay as they are while their service moves to After Hours: the same event names and fields.
 // Each client has a connection to the relay of its own, under its own token: who gets what is still the relay's word.
 //
-//   cd demo && npm install --omit=dev && RELAY_URL=ws://127.0.0.1:8787/ws PORT=3000 node socketio-bridge.mjs
+//   cd clients/socketio && npm install --omit=dev && RELAY_URL=ws://127.0.0.1:8787/ws PORT=3000 node bridge.mjs
 //
 // Clients pass their token as usual: io(url, { auth: (send) => send({ token }) }). BRIDGE_ORIGINS: pages that may connect.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 import { WebSocket } from "ws";
-import { AfterHours } from "./after-hours.js";
+import { AfterHours } from "../browser/after-hours.js";
 
 const { RELAY_URL, PORT = "3000", HOST = "127.0.0.1", BRIDGE_ORIGINS = "" } = process.env;
 const AWAY = 120_000; // ms for which a client that comes back is given what it has missed (Socket.IO 4.6 and later)

@@ -1,5 +1,5 @@
 // A small world for the client: one user's sessions, what is announced of them, a relay that remembers, a network that fails.
-import { EXPIRED, EXPIRING } from "../../demo/after-hours.js";
+import { EXPIRED, EXPIRING } from "../../clients/browser/after-hours.js";
 
 const EPOCH = Date.parse("2026-11-24T20:00:00.000Z");
 const LEAD = 120_000;
