@@ -137,7 +137,7 @@ class ConnectionLimiter:
     def check_capacity(self, connections: int) -> None:
         """Raises LimitExceeded if this process has more connections than file descriptors for them."""
         if connections - self._refused.count > self.capacity:
-            raise LimitExceeded("full", 10_000)
+            raise LimitExceeded("full", jittered(5000, 20_000))
 
     def check_rate(self, now: float) -> None:
         """The rate of all together, for a request that its address may make. Raises LimitExceeded."""

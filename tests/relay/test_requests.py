@@ -130,6 +130,33 @@ def test_what_is_accepted_is_what_h11_accepts(
     assert mine.is_websocket is all(asked)
 
 
+async def status_of(port: int, head: bytes) -> int:
+    async with asyncio.timeout(5), raw(port) as client:
+        await client.send(head)
+        return (await client.answer())[0]
+
+
+def test_both_kinds_of_sockets_give_the_same_answers() -> None:
+    """What uvicorn's own parser reads in a good handshake decides nothing any more."""
+    with asyncio.Runner() as runner:
+        contexts = [layer(kind, max_handshakes=1e6) for kind in KINDS]
+        ports = [runner.run(context.__aenter__()).port for context in contexts]
+
+        @settings(max_examples=200, deadline=None)
+        @given(TARGETS, st.lists(LINES, max_size=3))
+        def run(target: str, lines: list[str]) -> None:
+            fields = [*GOOD, "Upgrade: websocket", *lines]
+            head = "\r\n".join([f"GET {target} HTTP/1.1", *fields, "", ""]).encode("latin-1")
+            push, stock = (runner.run(status_of(port, head)) for port in ports)
+            assert push == stock
+            mine = ours(head, len(head))
+            assert push == mine.status if isinstance(mine, HandshakeError) else push in (101, 404, 426)
+
+        run()
+        for context in contexts:
+            runner.run(context.__aexit__(None, None, None))
+
+
 # ---- on the wire: each form, both kinds of sockets
 
 ABSOLUTE = "http://relay.example/ws"
