@@ -14,7 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from relay import frames
 from relay.auth import Refused
-from relay.public.origin import Door, bearer
+from relay.public.origin import RequestPolicy, bearer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from relay.delivery.hub import Hub
     from relay.records import Answer, Socket
     from relay.settings import Settings
+    from relay.websocket.limits import UserLimiter
     from relay.websocket.stock import Sink
 
 log = logging.getLogger("relay.routes")
@@ -38,9 +39,18 @@ ANSWER_SECONDS = 5.0
 class Routes:
     """What the public address answers."""
 
-    def __init__(self, settings: Settings, verifier: Verifier, hub: Hub, listener: Listener, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        verifier: Verifier,
+        hub: Hub,
+        listener: Listener,
+        metrics: Metrics,
+        user_limiter: UserLimiter,
+    ) -> None:
         self._settings = settings
-        self._door = Door(settings, listener)
+        self._policy = RequestPolicy(settings, listener)
+        self._user_limiter = user_limiter
         self._verifier = verifier
         self._hub = hub
         self._metrics = metrics
@@ -58,7 +68,7 @@ class Routes:
 
     async def websocket(self, websocket: WebSocket) -> None:
         """One client, from handshake to joining; from there its sink and the hub go on."""
-        problem = self._door.problem(websocket)
+        problem = self._policy.check_request(websocket)
         if problem is not None:
             self._metrics.refused.labels(problem[1]).inc()
             await websocket.send_denial_response(JSONResponse({"error": problem[1]}, status_code=problem[0]))
@@ -150,14 +160,19 @@ class Routes:
 
     async def events(self, request: Request) -> Response:
         """The same answer as a WebSocket's hello with the missed events in it: for clients that poll."""
-        problem = self._door.problem(request)
+        problem = self._policy.check_request(request)
         if problem is not None:
+            self._metrics.refused.labels(problem[1]).inc()
             return JSONResponse({"error": problem[1]}, status_code=problem[0])
         try:
             identity = self._verify(bearer(request))
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
             return JSONResponse({"error": "token"}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        wait = self._user_limiter.wait(identity.user, asyncio.get_running_loop().time())
+        if wait:
+            self._metrics.refused.labels("user_rate").inc()
+            return too_many_requests(wait)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def answer(given: Answer) -> None:
@@ -175,6 +190,13 @@ class Routes:
             return JSONResponse({"error": "blocked", **retry}, status_code=401 if given.blocked_ms is None else 403)
         events = ",".join(frames.payload(event.frame) for event in given.events)
         return Response(f'{given.state[:-1]},"events":[{events}]}}', media_type="application/json")
+
+
+def too_many_requests(wait: float) -> Response:
+    """The answer to a user that has asked too often; `wait`: seconds until it may ask again."""
+    retry = frames.jittered(int(wait * 1000), int(wait * 1000) + 2000)
+    headers = {"Retry-After": str(-(-retry // 1000))}
+    return JSONResponse({"error": "user_rate", "retryAfterMs": retry}, status_code=429, headers=headers)
 
 
 class Gone(Exception):
