@@ -11,7 +11,7 @@ from relay.admin.health import Metrics
 from relay.auth import Identity
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
-from relay.records import Answer, Socket
+from relay.records import Socket
 from relay.settings import Settings
 from relay.websocket.keepalive import Sweeper
 from tests.relay.test_joining import FakeSink, answer, identity, page
@@ -30,8 +30,7 @@ class Sweep:
         who = identity(user) if expires_at is None else Identity(user, identity(user).issued_at, expires_at)
         self.socket: Socket = self.hub.join(who, self.sink, None, 0.0)
         if joined:
-            given: Answer = answer("A", 0, start="fresh")
-            self.hub._asking.waiting.popleft().answer(given)
+            self.hub._answer(self.socket, answer("A", 0, start="fresh"))
 
     def at(self, now: float, wall: float | None = None) -> None:
         self.sweeper.sweep(self.hub.sockets(), now, wall if wall is not None else time.time())
