@@ -31,7 +31,7 @@ RESCUE_SECONDS = 1.0  # between passes made for a stopped scheduler
 RECEIPT_SECONDS = 1.0
 RECEIPTS_AT_ONCE = 2000
 LEAVE_SECONDS = 1.0
-ROUND_SECONDS = 30  # in which every connected user is looked at
+ROUND_SECONDS = 30  # at most, in which every connected user is looked at
 BLOCKS_AT_ONCE = 500
 
 
@@ -112,11 +112,12 @@ class Heartbeat:
         whose transaction is committed later than that, or that no NOTIFY announces, is found only here.
         """
         while True:
+            await asyncio.sleep(1.0)
             users = list(self._hub.users)
-            size = ceil(len(users) / ROUND_SECONDS)
-            for tick in range(ROUND_SECONDS):
+            size = max(1, ceil(len(users) / ROUND_SECONDS))
+            for first in range(0, len(users), size):
+                await self._check_blocks(session, users[first : first + size])
                 await asyncio.sleep(1.0)
-                await self._check_blocks(session, users[tick * size : (tick + 1) * size])
 
     async def _check_blocks(self, session: DatabaseSession, users: Sequence[UUID]) -> None:
         requests = self._hub.block_questions(users)
