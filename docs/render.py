@@ -1,4 +1,4 @@
-"""Writes what is generated: error codes and measured numbers in the READMEs, the psql menu.
+"""Writes what is generated: error codes, measured figures, the relay's settings, the psql menu.
 
 python docs/render.py rewrites them; --check only says whether they are current (exit code 1 if not).
 """
@@ -8,11 +8,16 @@ from __future__ import annotations
 import json
 import re
 import sys
+import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from relay.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pydantic.fields import FieldInfo
 
 REPO = Path(__file__).resolve().parent.parent
 RESULTS = REPO / "tests" / "bench" / "results"
@@ -22,7 +27,8 @@ RAISE = re.compile(r"raise exception using(.*?);\n", re.S)
 def error_codes() -> str:
     """A table row per SQLSTATE raised in sql/: code, message, where, what to do. Placeholders stand as …"""
     found: dict[str, tuple[str, set[str], str]] = {}
-    for path in sorted((REPO / "sql").rglob("*.sql")):
+    # by name, so that moving a file to another folder changes no page
+    for path in sorted((REPO / "sql").rglob("*.sql"), key=lambda path: path.name):
         for statement in RAISE.findall(path.read_text(encoding="utf-8")):
             code = re.search(r"errcode = '(AH\w{3})'", statement)
             if code is None:
@@ -63,6 +69,77 @@ def measured(name: str) -> str:
         parts.append("")
     parts.append(f"<sub>`./dev bench {name}`, {found['date']}, {found['machine']}</sub>")
     return "\n".join(parts)
+
+
+def cell(tables: list[dict[str, Any]], table: int, row: str, column: int) -> str:
+    """One figure of a results file, by the row's label."""
+    return str(next(cells for cells in tables[table]["rows"] if cells[0] == row)[column])
+
+
+def claims() -> str:
+    """One line per measured claim, from the results files."""
+    found = [results(name) for name in ("announce", "purge", "relay")]
+    if None in found:
+        return "*Not measured yet: `./dev bench announce`, `purge`, `relay`.*"
+    announce, purge, relay = (each["tables"] for each in found if each is not None)
+    client, cron, queue = "ours, at a client of the relay", "plain per-minute pg_cron job", "BullMQ on Redis, tuned"
+    ours, usual = "`CALL after_hours.purge()`", "two DELETEs"
+    push, plain = "**After Hours, push** (Starlette, uvicorn)", "Starlette, `await send_text`"
+    late = [f"p50 {cell(announce, 0, row, 1)} ms, p99 {cell(announce, 0, row, 2)} ms" for row in (client, cron, queue)]
+    commits = [cell(announce, 1, row, 1) for row in ("no announcing", "ours, 1,000 events/s", "each commit NOTIFYs")]
+    size = [cell(relay, 0, row, 1) for row in (push, plain)]
+    cpu = [cell(relay, 0, row, 5) for row in (push, plain)]
+    lines = [
+        f"due → client, 10,000 ends a minute: {late[0]}; a per-minute pg_cron job: {late[1]}; BullMQ, tuned: {late[2]}",
+        f"8 writers, commits/s: {commits[0]} without announcing, {commits[1]} beside 1,000 events/s, "
+        f"{commits[2]} if each commit NOTIFYs",
+        f"a pass with nothing due among 10 million sessions: {cell(announce, 2, '0', 1)}",
+        f"5 million messages purged: {cell(purge, 0, ours, 1)} s, longest transaction {cell(purge, 0, ours, 3)}; "
+        f"two DELETEs: {cell(purge, 0, usual, 1)} s, {cell(purge, 0, usual, 3)}",
+        f"an insert of the application meanwhile, p99: {cell(purge, 0, ours, 7)} ms; during two DELETEs: "
+        f"{cell(purge, 0, usual, 7)} ms; alone: {cell(purge, 0, 'the application alone', 7)} ms",
+        f"an idle client: {size[0]} kB, a frame: {cpu[0]} µs of CPU; Starlette with `send_text`: {size[1]} kB, "
+        f"{cpu[1]} µs",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+TYPES = {"str": "text", "SecretStr": "text, secret", "bool": "true or false", "int": "whole number", "float": "number"}
+
+
+def type_of(field: FieldInfo) -> str:
+    """The type of a setting, in words."""
+    kind: Any = field.annotation
+    if isinstance(kind, types.UnionType):
+        (kind,) = (each for each in get_args(kind) if each is not types.NoneType)
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is frozenset:
+        return "list, separated by commas"
+    name = getattr(kind, "__name__", str(kind))
+    return TYPES.get(name, name.lower())
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default of a setting as one would write it."""
+    if field.is_required():
+        return "required"
+    default = field.default
+    if field.default_factory is not None or default is None or default == frozenset():
+        return ""
+    if isinstance(default, frozenset):
+        default = ",".join(sorted(str(each) for each in default))
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def settings() -> str:
+    """A table row per setting of the relay."""
+    rows = ["| variable | type | default | what it sets |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        assert field.description, f"the setting {name} has no description"
+        variable = f"{Settings.model_config['env_prefix']}{name}".upper()
+        rows.append(f"| `{variable}` | {type_of(field)} | {default_of(field)} | {field.description} |")
+    return "\n".join(rows)
 
 
 ORDER = (
@@ -108,6 +185,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "bench-announce": lambda: measured("announce"),
     "bench-purge": lambda: measured("purge"),
     "bench-relay": lambda: measured("relay"),
+    "claims": claims,
+    "settings": settings,
 }
 
 
@@ -124,7 +203,8 @@ def render(document: str) -> str:
 
 def main() -> int:
     outdated = []
-    for path in (REPO / "README.md", REPO / "sql" / "README.md", REPO / "sql" / "psql" / "menu.psql"):
+    pages = [REPO / "README.md", REPO / "sql" / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+    for path in (*pages, REPO / "sql" / "psql" / "menu.psql"):
         document = path.read_text(encoding="utf-8") if path.exists() else ""
         rendered = menu() if path.suffix == ".psql" else render(document)
         if rendered == document:

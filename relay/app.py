@@ -17,10 +17,10 @@ from relay.database.listener import Listener
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
 from relay.public.websocket import Routes
-from relay.websocket.handshake import Arrival
+from relay.websocket.handshake import HandshakeProtocol
 from relay.websocket.keepalive import Sweeper
-from relay.websocket.limits import RESERVE, Crowd, allow_descriptors
-from relay.websocket.push import Push
+from relay.websocket.limits import RESERVE, ConnectionLimiter, UserLimiter, allow_descriptors
+from relay.websocket.push import PushProtocol
 from relay.websocket.selftest import rehearse
 from relay.websocket.server import OutOfDescriptors, Server
 from relay.websocket.stock import ACCEPTED_PER_TURN, StockProtocol, listening_socket
@@ -49,11 +49,11 @@ class Relay:
         self.listener = Listener(settings, self.hub, self.metrics, self.receipts)
         self.sweeper = Sweeper(settings, self.hub, self.metrics, self.listener.check_stale)
         health = Health(self.hub, self.listener, self.metrics)
-        routes = Routes(settings, Verifier(settings), self.hub, self.listener, self.metrics)
-        self.crowd = Crowd(settings)
-        self._arrival = functools.partial(Arrival, self.crowd, self.metrics)
+        self.limiter, self.user_limiter = ConnectionLimiter(settings), UserLimiter()
+        routes = Routes(settings, Verifier(settings), self.hub, self.listener, self.metrics, self.user_limiter)
+        self._handshake = functools.partial(HandshakeProtocol, self.limiter, self.metrics)
         public = Starlette(routes=[*routes.all(), *health.public()])
-        self.public = Server(configure(public, http=self._arrival, ws=StockProtocol), self.drain)
+        self.public = Server(configure(public, http=self._handshake, ws=StockProtocol), self.drain)
         self.admin = Server(configure(Starlette(routes=health.admin()), http="h11", ws="none"))
 
     async def serve(self) -> None:
@@ -72,22 +72,22 @@ class Relay:
     def _make_room(self) -> None:
         wanted = self.settings.max_sockets + RESERVE
         allowed = allow_descriptors(wanted)
-        self.crowd.capacity = allowed - RESERVE // 2
+        self.limiter.capacity = allowed - RESERVE // 2
         if allowed < wanted:
             log.warning(
                 "fewer files may be open than RELAY_MAX_SOCKETS needs: raise the limit (ulimit -n, LimitNOFILE)",
-                extra={"allowed": allowed, "needed": wanted, "capacity": self.crowd.capacity},
+                extra={"allowed": allowed, "needed": wanted, "capacity": self.limiter.capacity},
             )
 
     async def _choose_sockets(self) -> None:
         if self.settings.sockets == "stock":
             return
         try:
-            await rehearse(self._arrival, Push)
+            await rehearse(self._handshake, PushProtocol)
         except Exception as error:
             log.error("push sockets fail the rehearsal: serving stock", extra={"error": repr(error)})
         else:
-            self.public.config.ws = Push
+            self.public.config.ws = PushProtocol
 
     async def _run(self, public: socket.socket, admin: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:

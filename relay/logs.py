@@ -5,19 +5,41 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, WrappedLogger
 
+LOG_SECONDS = 60.0  # between two lines with the same message
 TOKEN = re.compile(r"ey[\w-]{8,}\.[\w-]*\.[\w-]*")
 
 
 def without_tokens(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Blot out tokens in every text of a line."""
     return {key: TOKEN.sub("[token]", value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+class RateLimitedLogger:
+    """Writes each message once a minute at most, however often its cause comes: for what clients can provoke."""
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._clock = log, clock
+        self._written: dict[str, tuple[float, int]] = {}  # when it was, and how often it has been left out since
+
+    def warning(self, message: str, **extra: Any) -> None:
+        """Write the message, a constant text, with what varies as `extra`, and how many lines were left out."""
+        now = self._clock()
+        written_at, left_out = self._written.get(message, (float("-inf"), 0))
+        if now - written_at < LOG_SECONDS:
+            self._written[message] = (written_at, left_out + 1)
+        else:
+            self._written[message] = (now, 0)
+            self._log.warning(message, extra={**extra, "left_out": left_out})
 
 
 def is_worth_a_line(record: logging.LogRecord) -> bool:

@@ -27,31 +27,65 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    dsn: SecretStr
-    bind: str = "127.0.0.1:8787"
-    admin_bind: str = "127.0.0.1:8788"
-    node: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", max_length=200)
-    jwt_secret: SecretStr | None = None
-    jwt_key_file: Path | None = None
-    jwt_audience: str = Field(default="after-hours", min_length=1)
-    jwt_issuer: str | None = None
-    user_claim: str = Field(default="sub", min_length=1)
-    origins: Annotated[frozenset[str], NoDecode] = frozenset()
-    sockets: Literal["push", "stock"] = "push"
-    reuse_port: bool = False
-    trusted_proxies: Annotated[frozenset[Network], NoDecode] = frozenset(
-        {ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128")}
+    dsn: SecretStr = Field(
+        description="postgresql:// address of the database, as role after_hours_relay; several hosts are tried in turn"
     )
-    max_sockets: int = Field(default=16_000, ge=1)
-    max_sockets_per_user: int = Field(default=20, ge=1)
-    max_sockets_per_address: int = Field(default=500, ge=1)
-    max_handshakes: float = Field(default=2000, gt=0)
-    ping_seconds: float = Field(default=20, gt=0)
-    stuck_seconds: float = Field(default=8, gt=0)
-    token_grace_seconds: float = Field(default=10, ge=0)
-    drain_seconds: float = Field(default=10, ge=0)
-    connect_seconds: float = Field(default=1, gt=0)
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    bind: str = Field(default="127.0.0.1:8787", description="public address, host:port: /ws, /events, /livez")
+    admin_bind: str = Field(
+        default="127.0.0.1:8788", description="internal address, host:port: /livez, /readyz, /metrics, /ops"
+    )
+    node: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        max_length=200,
+        description="this relay's name in frames and in after_hours.relays; default: host name and process id",
+    )
+    jwt_secret: SecretStr | None = Field(
+        default=None, description="HS256 secret of at least 32 bytes; set this or RELAY_JWT_KEY_FILE, not both"
+    )
+    jwt_key_file: Path | None = Field(
+        default=None, description="file with the public key or JSON Web Key Set that tokens are verified with"
+    )
+    jwt_audience: str = Field(default="after-hours", min_length=1, description="value that a token's aud must have")
+    jwt_issuer: str | None = Field(default=None, description="value that a token's iss must have; unset: not checked")
+    user_claim: str = Field(default="sub", min_length=1, description="claim that holds the user's uuid")
+    origins: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="origins whose pages may connect, beside the relay's own, for example https://chat.example.org",
+    )
+    sockets: Literal["push", "stock"] = Field(
+        default="push", description="kind of WebSocket: push (2 kB a client) or stock uvicorn (24 kB a client)"
+    )
+    reuse_port: bool = Field(
+        default=False, description="SO_REUSEPORT: several relay processes share RELAY_BIND on one machine"
+    )
+    trusted_proxies: Annotated[frozenset[Network], NoDecode] = Field(
+        default=frozenset({ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128")}),
+        description="networks of the proxies whose X-Forwarded-For names the client",
+    )
+    max_sockets: int = Field(default=16_000, ge=1, description="clients in all; more are refused")
+    max_sockets_per_user: int = Field(default=20, ge=1, description="clients of one user; more are refused with 4029")
+    max_sockets_per_address: int = Field(
+        default=500, ge=1, description="clients of one address; more are refused with 503"
+    )
+    max_handshakes: float = Field(
+        default=2000, gt=0, description="handshakes per second in all; more are refused with 503"
+    )
+    ping_seconds: float = Field(
+        default=20, gt=0, description="seconds between two pings; a client that is silent from one to the next is cut"
+    )
+    stuck_seconds: float = Field(
+        default=8, gt=0, description="seconds without reading, with bytes waiting, after which a client is cut"
+    )
+    token_grace_seconds: float = Field(
+        default=10, ge=0, description="seconds after a token's expiry before its client is closed with 4401"
+    )
+    drain_seconds: float = Field(
+        default=10, ge=0, description="seconds that clients get at SIGTERM to move to another relay"
+    )
+    connect_seconds: float = Field(default=1, gt=0, description="seconds that one host of RELAY_DSN gets to answer")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="lowest level that is logged (JSON lines on stderr)"
+    )
 
     @field_validator("origins", "trusted_proxies", mode="before")
     @classmethod

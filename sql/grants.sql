@@ -1,15 +1,21 @@
 -- Who may do what with schemas and tables; the grants of each routine and view stand in its own file.
--- Our owner role gets exactly this much of the application's tables, and nothing else of theirs.
-grant select, update (warned_for, expired_for) on public.after_hours_sessions to after_hours_owner;
--- UPDATE of one column, which we never write: without it SELECT … FOR UPDATE is refused
-grant select, delete, references, update (expires_at) on public.after_hours_matches to after_hours_owner;
-grant select, delete on public.after_hours_messages to after_hours_owner;
+-- Our owner role gets exactly this much of the application's tables, and nothing else of theirs. UPDATE of one column,
+-- which it never writes: without it SELECT … FOR UPDATE is refused.
+grant select, update (end_reason) on public.after_hours_sessions to after_hours_owner;
+grant select, references, update (expires_at) on public.after_hours_matches to after_hours_owner;
+grant select on public.after_hours_messages to after_hours_owner;
+-- Earlier versions gave these to the owner role. Code of the tables' owner (triggers, rules, expressions) runs with the
+-- rights of the role that changes rows: after_hours_eraser has these and no other.
+revoke update (warned_for, expired_for) on public.after_hours_sessions from after_hours_owner;
+revoke delete on public.after_hours_matches, public.after_hours_messages from after_hours_owner;
+grant select, delete on public.after_hours_matches, public.after_hours_messages to after_hours_eraser;
+grant select, update (warned_for, expired_for) on public.after_hours_sessions to after_hours_eraser;
 
 -- the application: DML without DELETE
 grant select, insert, update on public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages
 to after_hours_app;
 
-grant usage on schema after_hours to after_hours_jobs, after_hours_app, after_hours_relay, after_hours_moderator, after_hours_dba;
+grant usage on schema after_hours to after_hours_eraser, after_hours_jobs, after_hours_app, after_hours_relay, after_hours_moderator, after_hours_dba;
 grant create on schema after_hours to after_hours_jobs; -- it owns the functions that read pg_cron's tables
 do $$
 begin

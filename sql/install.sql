@@ -10,10 +10,12 @@ set local client_min_messages = warning;
 \ir common/iso_utc.sql
 \ir common/is_paused.sql
 \ir common/log_settings.sql
+\ir common/is_row_error.sql
 
 -- announcing: row -> event -> NOTIFY
 \ir announce/open_epoch.sql
 \ir announce/next_due.sql
+\ir announce/mark_sessions.sql
 \ir announce/emit_events.sql
 \ir announce/announce_due.sql
 \ir announce/write_heartbeat.sql
@@ -47,6 +49,7 @@ set local client_min_messages = warning;
 \ir moderation/lapse_holds.sql
 \ir evidence/evidence_hash.sql
 \ir evidence/tombstone_digests.sql
+\ir purge/delete_rows.sql
 \ir purge/erase_matches.sql
 \ir purge/purge_pressure.sql
 \ir purge/open_purge_run.sql

@@ -17,7 +17,7 @@ begin
         join pg_catalog.pg_rewrite as r on r.ev_class = c.oid
         where c.relnamespace = 'after_hours'::regnamespace and c.relkind = 'v' and r.xmin <> v_me
     loop
-        if v_stray.owner in ('after_hours_owner', 'after_hours_jobs') then
+        if v_stray.owner in ('after_hours_owner', 'after_hours_jobs', 'after_hours_eraser') then
             execute format('drop %s %s', v_stray.kind, v_stray.identity);
             raise warning 'dropped % %: no file of sql/ makes it', v_stray.kind, v_stray.identity;
         else

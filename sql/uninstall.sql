@@ -37,6 +37,9 @@ begin
             continue;
         end if;
         execute format('revoke all on public.%I from after_hours_owner, after_hours_app', v_table);
+        if exists (select from pg_catalog.pg_roles as r where r.rolname = 'after_hours_eraser') then
+            execute format('revoke all on public.%I from after_hours_eraser', v_table);
+        end if;
         for v_column in
             select a.attname
             from pg_catalog.pg_attribute as a

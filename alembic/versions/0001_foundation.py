@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "6f9981fba2a8ca635511fbb419f2cc1f794286f2838a37f6af2044c97eefd2e2"
+SHA256 = "f8c86f3aaed5034c548aee46521d91eee470220f2808d56439e3961d75f80a61"
 
 
 def upgrade() -> None:

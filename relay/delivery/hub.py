@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from relay import frames
 from relay.delivery.attach import AttachQueue
-from relay.delivery.rate import UserRate
 from relay.records import UNKNOWN, AttachRequest, Hold, Socket
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ class Hub:
         self.users: dict[UUID, list[Socket]] = {}
         self.count = 0
         self.cursor: Cursor | None = None
-        self.rate = UserRate()
         self._is_stale = False
         self._queue = AttachQueue(self._answer)
 

@@ -1,10 +1,13 @@
-"""Refuses by plain HTTP, before a token is looked at: tokens in URLs, foreign origins, all while draining."""
+"""Checks made before authentication; failures are HTTP responses: token in URL, disallowed origin, draining."""
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from relay.logs import RateLimitedLogger
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -14,20 +17,28 @@ if TYPE_CHECKING:
 
 PORTS = {"http": 80, "https": 443}
 
+log = logging.getLogger("relay.origin")
 
-class Door:
+
+class RequestPolicy:
     """Looks at URL and headers only."""
 
     def __init__(self, settings: Settings, listener: Listener) -> None:
         self._settings = settings
         self._listener = listener
+        self._log = RateLimitedLogger(log)
 
-    def problem(self, connection: HTTPConnection) -> tuple[int, str] | None:
-        """The status and the word to refuse with; None: come in."""
+    def check_request(self, connection: HTTPConnection) -> tuple[int, str] | None:
+        """The status and the word to refuse with; None if there is nothing against it."""
         query = connection.scope["query_string"] and connection.query_params.multi_items()
         if any(is_token(name, value) for name, value in query):
             return HTTPStatus.BAD_REQUEST, "token_in_url"
         if not self._is_allowed_origin(connection):
+            self._log.warning(
+                "origin refused: it is neither the Host that the relay was asked by nor in RELAY_ORIGINS"
+                " (a proxy must pass on Host, with its port)",
+                origin=connection.headers.get("origin", "")[:200], host=connection.headers.get("host", "")[:200],
+            )  # fmt: skip
             return HTTPStatus.FORBIDDEN, "origin"
         if self._listener.is_draining:
             return HTTPStatus.SERVICE_UNAVAILABLE, "draining"

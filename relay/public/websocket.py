@@ -17,7 +17,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from relay import frames
 from relay.auth import Refused
-from relay.public.origin import Door, bearer
+from relay.public.origin import RequestPolicy, bearer
 from relay.records import parse_cursor
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from relay.delivery.hub import Hub
     from relay.records import AttachResult, Cursor, Socket
     from relay.settings import Settings
+    from relay.websocket.limits import UserLimiter
     from relay.websocket.stock import Sink
 
 AUTH_SECONDS = 5.0
@@ -40,9 +41,18 @@ ANSWER_SECONDS = 5.0
 class Routes:
     """What the public address answers."""
 
-    def __init__(self, settings: Settings, verifier: Verifier, hub: Hub, listener: Listener, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        verifier: Verifier,
+        hub: Hub,
+        listener: Listener,
+        metrics: Metrics,
+        user_limiter: UserLimiter,
+    ) -> None:
         self._settings = settings
-        self._door = Door(settings, listener)
+        self._policy = RequestPolicy(settings, listener)
+        self._user_limiter = user_limiter
         self._verifier = verifier
         self._hub = hub
         self._metrics = metrics
@@ -60,7 +70,7 @@ class Routes:
 
     async def websocket(self, websocket: WebSocket) -> None:
         """One client, from handshake to joining; from there its sink and the hub go on."""
-        problem = self._door.problem(websocket)
+        problem = self._policy.check_request(websocket)
         if problem is not None:
             self._metrics.refused.labels(problem[1]).inc()
             await websocket.send_denial_response(JSONResponse({"error": problem[1]}, status_code=problem[0]))
@@ -147,7 +157,7 @@ class Routes:
 
     def _wait(self, identity: Identity) -> int:
         """0 if the user may ask the database once more; else when to come back, in milliseconds."""
-        seconds = self._hub.rate.take(identity.user, asyncio.get_running_loop().time())
+        seconds = self._user_limiter.wait(identity.user, asyncio.get_running_loop().time())
         return frames.jittered(ceil(seconds * 1000), ceil(seconds * 1000) + 3000) if seconds else 0
 
     def _refuse(self, sink: Sink, reason: str, code: int, retry_ms: int) -> None:
@@ -168,8 +178,9 @@ class Routes:
 
     async def events(self, request: Request) -> Response:
         """The same answer as a WebSocket's hello with the missed events in it: for clients that poll."""
-        problem = self._door.problem(request)
+        problem = self._policy.check_request(request)
         if problem is not None:
+            self._metrics.refused.labels(problem[1]).inc()
             return JSONResponse({"error": problem[1]}, status_code=problem[0])
         try:
             identity = self._verify(bearer(request))
@@ -179,7 +190,7 @@ class Routes:
         if wait := self._wait(identity):
             self._metrics.refused.labels("user_rate").inc()
             after = {"Retry-After": str(ceil(wait / 1000))}
-            return JSONResponse({"error": "too_many", "retryAfterMs": wait}, status_code=429, headers=after)
+            return JSONResponse({"error": "user_rate", "retryAfterMs": wait}, status_code=429, headers=after)
         result = None
         if self._hub.waiting() < self._settings.max_sockets:
             result = await self._ask(request, identity, parse_cursor(request.query_params.get("after")))

@@ -1,27 +1,42 @@
-"""How many clients there may be and how fast they may come: in all, and of one address. Knows no tokens.
+"""Limits on connections and requests: of one client address, of one user, of all.
 
-A trusted proxy is not a client: its connections count for the address it forwards, or for none.
+One admission for every request, whatever it asks for: the address first (how many connections, how fast), then all. A
+request that is refused for its address takes nothing from the others. A connection of a peer that is no trusted proxy
+counts for its address from its first moment; behind a trusted proxy the forwarded address counts, once it is known.
 """
 
 from __future__ import annotations
 
 import functools
 import ipaddress
+import logging
+import re
 import resource
 from typing import TYPE_CHECKING
 
 from relay.frames import jittered
+from relay.logs import RateLimitedLogger
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from relay.settings import Settings
 
-RESERVE = 150  # file descriptors that are not for joined clients: files, database, refusals, plain HTTP
-BURST_SECONDS = 3.0  # of handshakes that may come at once after a quiet time
-REFILL_SECONDS = 10.0  # in which an address may come back with all of its sockets
+RESERVE = 150  # file descriptors that are not for clients: files, database, refusals
+MAX_REFUSED = 64  # connections kept open for a moment so that their refusal is read; less than half of RESERVE
+BURST_SECONDS = 3.0  # of requests that may come at once after a quiet time
+REFILL_SECONDS = 10.0  # in which an address may come back with all of its connections
+UNREADABLE_SHARE = 10  # addresses' limits that all clients whose forwarded address can't be read have together
+NETWORK_SHARE = 16  # addresses' limits that one IPv6 /48 has: as many customers, each with a /64
+QUESTION_RATE, QUESTION_BURST = 5.0, 60.0  # of one user: a second, at once (all connections of a user come back)
+MAX_USERS = 50_000  # whose buckets are kept
+UNREADABLE = "unreadable"
+
+log = logging.getLogger("relay.limits")
 
 
-class Crowded(Exception):
-    """No room: a word for metrics, and when to come back."""
+class LimitExceeded(Exception):
+    """Too many or too fast: a word for metrics, and when to come back."""
 
     def __init__(self, reason: str, retry_ms: int) -> None:
         super().__init__(reason)
@@ -29,8 +44,8 @@ class Crowded(Exception):
         self.retry_ms = retry_ms
 
 
-class Bucket:
-    """A rate with bursts: `size` at once, `rate` a second."""
+class TokenBucket:
+    """A rate with bursts: `size` at once, `rate` a second. `now` is monotonic time in seconds."""
 
     __slots__ = ("_at", "_left", "_rate", "_size")
 
@@ -38,7 +53,7 @@ class Bucket:
         self._rate, self._size, self._left, self._at = rate, size, size, 0.0
 
     def take(self, now: float) -> bool:
-        """One more at this moment; False: too fast."""
+        """Take one token; False if there is none."""
         self._left = min(self._size, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
@@ -46,81 +61,161 @@ class Bucket:
         self._left -= 1
         return True
 
+    def wait(self, now: float) -> float:
+        """Seconds until there is a token."""
+        return max(0.0, (1 - self._left) / self._rate - (now - self._at))
+
     def is_full(self, now: float) -> bool:
-        """True when remembering it makes no difference."""
+        """True if forgetting this bucket makes no difference."""
         return self._left + (now - self._at) * self._rate >= self._size
 
 
-class Place:
-    """The address of some clients: one object for all of them."""
+class AddressUsage:
+    """What the connections of one address, or of one network, use: one object for all of them."""
 
-    __slots__ = ("bucket", "count")
+    __slots__ = ("bucket", "count", "limit", "network")
 
-    def __init__(self, bucket: Bucket | None) -> None:
-        self.bucket = bucket
+    def __init__(self, limit: float, bucket: TokenBucket | None, network: AddressUsage | None = None) -> None:
+        self.limit, self.bucket, self.network = limit, bucket, network
         self.count = 0
 
-    def leave(self) -> None:
-        """One of them is gone."""
+    def acquire(self, now: float) -> AddressUsage:
+        """Count one connection more, to be released once. Raises LimitExceeded."""
+        if self.count >= self.limit:
+            raise LimitExceeded("address_full", jittered(10_000, 60_000))
+        if self.bucket is not None and not self.bucket.take(now):
+            raise LimitExceeded("address_rate", jittered(2000, 10_000))
+        if self.network is not None:
+            self.network.acquire(now)
+        self.count += 1
+        return self
+
+    def release(self) -> None:
+        """One of the connections is gone."""
         self.count -= 1
+        if self.network is not None:
+            self.network.release()
+
+    def is_idle(self, now: float) -> bool:
+        """True if forgetting this usage makes no difference."""
+        return not self.count and (self.bucket is None or self.bucket.is_full(now))
 
 
-class Crowd:
-    """Every client of this process, by address."""
+class ConnectionLimiter:
+    """All connections of this process, by address."""
 
     def __init__(self, settings: Settings) -> None:
         self._trusted = settings.trusted_proxies
         self._most = settings.max_sockets_per_address
-        self._all = Bucket(settings.max_handshakes, settings.max_handshakes * BURST_SECONDS)
-        self._proxies = Place(None)
-        self._places: dict[str, Place] = {}
+        self._all = TokenBucket(settings.max_handshakes, settings.max_handshakes * BURST_SECONDS)
+        self._proxies = AddressUsage(float("inf"), None)
+        self._refused = AddressUsage(MAX_REFUSED, None)
+        self._usages: dict[str, AddressUsage] = {}
         self._swept_at = 0.0
+        self._log = RateLimitedLogger(log)
         self.capacity = settings.max_sockets
         self.is_trusted = functools.lru_cache(1024)(self._is_trusted)
 
-    def enter(self, address: str, now: float) -> Place:
-        """A handshake from an address. Raises Crowded; otherwise the place must be left once."""
-        if not self._all.take(now):
-            raise Crowded("handshake_rate", jittered(1000, 5000))
-        place = self._proxies if self.is_trusted(address) else self._place(subnet(address))
-        if place.bucket is not None:
-            if place.count >= self._most:
-                raise Crowded("address_full", jittered(10_000, 60_000))
-            if not place.bucket.take(now):
-                raise Crowded("address_rate", jittered(2000, 10_000))
-            self._forget_quiet(now)
-        place.count += 1
-        return place
+    def acquire(self, address: str | None, now: float) -> AddressUsage:
+        """Admit a connection of an address; None: one that can't be read. Raises LimitExceeded."""
+        if address is not None and self.is_trusted(address):
+            return self._proxies.acquire(now)
+        self._forget_idle(now)
+        if address is None:
+            return self._usage(UNREADABLE, UNREADABLE_SHARE).acquire(now)
+        network = site(address)
+        shared = None if network is None else self._usage(network, NETWORK_SHARE)
+        return self._usage(subnet(address), 1, shared).acquire(now)
 
-    def client(self, peer: str, forwarded: list[bytes]) -> str:
-        """The client's address: the last forwarded one that is not itself a trusted proxy's."""
+    def acquire_refused(self, now: float) -> AddressUsage | None:
+        """Count a connection that was refused and may stay until the answer is read; None: there are too many."""
+        try:
+            return self._refused.acquire(now)
+        except LimitExceeded:
+            return None
+
+    def check_capacity(self, connections: int) -> None:
+        """Raises LimitExceeded if this process has more connections than file descriptors for them."""
+        if connections - self._refused.count > self.capacity:
+            raise LimitExceeded("full", jittered(5000, 20_000))
+
+    def check_rate(self, now: float) -> None:
+        """The rate of all together, for a request that its address may make. Raises LimitExceeded."""
+        if not self._all.take(now):
+            raise LimitExceeded("handshake_rate", jittered(1000, 5000))
+
+    def client(self, peer: str, forwarded: list[bytes]) -> str | None:
+        """The client's address: the last forwarded one that is not a trusted proxy's; None if it can't be read."""
+        header = b",".join(forwarded).decode("latin-1")
         if not self.is_trusted(peer):
+            if forwarded:
+                self._log.warning(
+                    "a peer that is no trusted proxy forwards addresses: if it is your proxy, add it to"
+                    " RELAY_TRUSTED_PROXIES; until then all of its clients count as one",
+                    peer=peer, x_forwarded_for=header[:200],
+                )  # fmt: skip
             return peer
-        address = peer
-        for hop in reversed(b",".join(forwarded).decode("latin-1").split(",")):
-            if not is_address(hop.strip()):
-                break
-            address = hop.strip()
-            if not self.is_trusted(address):
+        if not forwarded and is_loopback(peer):
+            return peer  # development: no proxy at all
+        client = self._last_untrusted(header)
+        if client is None:
+            self._log.warning(
+                "a trusted proxy forwards no address that can be read: its clients share one limit",
+                peer=peer, x_forwarded_for=header[:200] if forwarded else None,
+            )  # fmt: skip
+        return client
+
+    def _last_untrusted(self, header: str) -> str | None:
+        address = None
+        for hop in reversed(header.split(",")):
+            if not hop.strip():
+                continue  # RFC 9110, 5.6.1: empty elements of a list don't count
+            address = read_hop(hop.strip())
+            if address is None or not self.is_trusted(address):
                 break
         return address
 
-    def _place(self, key: str) -> Place:
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = Place(Bucket(self._most / REFILL_SECONDS, self._most))
-        return place
+    def _usage(self, key: str, share: int, network: AddressUsage | None = None) -> AddressUsage:
+        usage = self._usages.get(key)
+        if usage is None:
+            limit = self._most * share
+            usage = self._usages[key] = AddressUsage(limit, TokenBucket(limit / REFILL_SECONDS, limit), network)
+        return usage
 
-    def _forget_quiet(self, now: float) -> None:
+    def _forget_idle(self, now: float) -> None:
         if now - self._swept_at < REFILL_SECONDS:
             return
         self._swept_at = now
-        for key, place in list(self._places.items()):
-            if not place.count and place.bucket is not None and place.bucket.is_full(now):
-                del self._places[key]
+        busy = {key: usage for key, usage in self._usages.items() if not usage.is_idle(now)}
+        networks = {id(usage.network) for usage in busy.values()}
+        self._usages = {key: usage for key, usage in self._usages.items() if key in busy or id(usage) in networks}
 
     def _is_trusted(self, address: str) -> bool:
         return is_address(address) and any(mapped(address) in network for network in self._trusted)
+
+
+class UserLimiter:
+    """How often one user may make the relay ask the database: QUESTION_BURST at once, QUESTION_RATE a second."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[UUID, TokenBucket] = {}
+        self._swept_at = 0.0
+
+    def wait(self, user: UUID, now: float) -> float:
+        """Take one question of a user's: 0.0, or the seconds until there is one. `now`: monotonic, s."""
+        bucket = self._buckets.get(user)
+        if bucket is None:
+            self._make_room(now)
+            bucket = self._buckets[user] = TokenBucket(QUESTION_RATE, QUESTION_BURST)
+        return 0.0 if bucket.take(now) else bucket.wait(now)
+
+    def _make_room(self, now: float) -> None:
+        """Keep at most MAX_USERS buckets: those in use; if that is too many, the newest."""
+        if now - self._swept_at >= QUESTION_BURST / QUESTION_RATE:
+            self._swept_at = now
+            self._buckets = {user: bucket for user, bucket in self._buckets.items() if not bucket.is_full(now)}
+        if len(self._buckets) >= MAX_USERS:
+            del self._buckets[next(iter(self._buckets))]
 
 
 def mapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -140,12 +235,37 @@ def is_address(text: str) -> bool:
 
 
 @functools.lru_cache(4096)
+def is_loopback(address: str) -> bool:
+    """True for an IP address of this machine's own."""
+    return mapped(address).is_loopback
+
+
+# Proxies also write 203.0.113.7:1234, [2001:db8::1] and [2001:db8::1]:443.
+HOP = re.compile(r"\[(?P<v6>[^\[\]]+)\](?::\d+)?|(?P<v4>[\d.]+):\d+")
+
+
+def read_hop(hop: str) -> str | None:
+    """The address in one element of X-Forwarded-For, without port and brackets; None if there is none."""
+    match = HOP.fullmatch(hop)
+    address = (match["v6"] or match["v4"]) if match else hop
+    return address if is_address(address) else None
+
+
+@functools.lru_cache(4096)
 def subnet(address: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 that one IPv6 customer has."""
     if not is_address(address):
         return address
     found = mapped(address)
     return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+
+
+@functools.lru_cache(4096)
+def site(address: str) -> str | None:
+    """The /48 of an IPv6 address, which one organisation has; None for IPv4."""
+    if not is_address(address) or (found := mapped(address)).version == 4:
+        return None
+    return str(ipaddress.ip_network((found, 48), strict=False))
 
 
 def allow_descriptors(wanted: int) -> int:

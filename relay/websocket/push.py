@@ -22,16 +22,19 @@ from typing import TYPE_CHECKING, Any
 from websockets.frames import CloseCode
 
 from relay import frames
-from relay.websocket.handshake import refusal
 from relay.websocket.parser import Incoming, is_pong
+from relay.websocket.request import refusal
 from relay.websocket.stock import CLOSE_SECONDS, CREDIT, FRAME_COST, put
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from uvicorn import Config
     from uvicorn.server import ServerState
 
     from relay.records import Socket
-    from relay.websocket.handshake import Head
+    from relay.websocket.limits import AddressUsage
+    from relay.websocket.request import RequestHead
     from relay.websocket.stock import Follower
 
 log = logging.getLogger("relay.push")
@@ -47,15 +50,23 @@ class State(enum.IntEnum):
     OPENING, OPEN, CLOSING, OVER = range(4)
 
 
-class Push(asyncio.Protocol):
+class PushProtocol(asyncio.Protocol):
     """One WebSocket, from its complete HTTP head to its end; the hub's sink as well."""
 
     __slots__ = (
-        "_ending", "_follower", "_incoming", "_place", "_server_state", "_session", "_socket", "_state",
-        "_transport", "_written", "credit", "heard_at",
+        "_ending", "_follower", "_incoming", "_server_state", "_session", "_socket", "_state", "_transport", "_usage",
+        "_written", "credit", "heard_at",
     )  # fmt: skip
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        usage: AddressUsage,
+        transport: asyncio.Transport,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        self._usage, self._transport = usage, transport
         self.credit = CREDIT
         self.heard_at = 0.0
         self._state = State.OPENING
@@ -67,18 +78,16 @@ class Push(asyncio.Protocol):
         self._socket: Socket  # there while there is a follower
         self._ending: asyncio.TimerHandle | None = None
 
-    def arrive(self, transport: asyncio.Transport, head: Head) -> None:
+    def start(self, head: RequestHead, rest: bytes) -> None:
         """Take over a connection whose head is a good handshake, with the bytes that came after it."""
-        self._transport = transport
-        self._place = head.place
         self._server_state.connections.add(self)  # type: ignore[arg-type] # uvicorn's own kinds only, it thinks
-        transport.set_protocol(self)
+        self._transport.set_protocol(self)
         if self._session is not None:
             task = asyncio.get_running_loop().create_task(self._session.run(head))
             self._server_state.tasks.add(task)
             task.add_done_callback(self._server_state.tasks.discard)
-        if head.rest:
-            self.data_received(head.rest)
+        if rest:
+            self.data_received(rest)
 
     # ---- the hub's side: Sink
 
@@ -143,7 +152,7 @@ class Push(asyncio.Protocol):
         """The connection is gone, whoever ended it."""
         self._state = State.OVER
         self._server_state.connections.discard(self)
-        self._place.leave()
+        self._usage.release()
         if self._ending is not None:
             self._ending.cancel()
         self._ending = self._incoming = None
@@ -167,7 +176,7 @@ class Push(asyncio.Protocol):
             if early:
                 self.data_received(early)
 
-    def refuse(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    def refuse(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer the handshake with something else."""
         if self._state == State.OPENING:
             self._finish(refusal(status, body, headers))
@@ -239,7 +248,7 @@ class Push(asyncio.Protocol):
 class Session:
     """The application's side of a socket (ASGI), for as long as its coroutine runs."""
 
-    def __init__(self, push: Push, config: Config, app_state: dict[str, Any]) -> None:
+    def __init__(self, push: PushProtocol, config: Config, app_state: dict[str, Any]) -> None:
         self.queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.early = bytearray()
         self._push = push
@@ -250,9 +259,9 @@ class Session:
         self._denial: tuple[int, list[tuple[bytes, bytes]]] | None = None
         self._body = b""
 
-    async def run(self, head: Head) -> None:
+    async def run(self, head: RequestHead) -> None:
         """Call the application; whatever it does, the socket learns that it has returned."""
-        self._accept = head.accept
+        self._accept = head.acceptance()
         scope = head.scope(self._app_state)
         scope["state"]["sink"] = self._push
         try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from relay.websocket.handshake import Arrival
+from relay.websocket.handshake import HandshakeProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -56,10 +56,15 @@ class Server(uvicorn.Server):
             await self._accept_queued(sockets or [])
             for server in self.servers:
                 server.close()
-            await self._wait(lambda: not any(isinstance(one, Arrival) for one in self.server_state.connections))
+            await self._wait(
+                lambda: not any(isinstance(one, HandshakeProtocol) for one in self.server_state.connections)
+            )
             await self._drain(lambda: self.force_exit)
             await self._wait(lambda: not self.server_state.connections)
         await super().shutdown(sockets)
+
+    def _has_handshakes(self) -> bool:
+        return any(isinstance(one, HandshakeProtocol) for one in self.server_state.connections)
 
     async def _accept_queued(self, sockets: list[socket.socket]) -> None:
         poller = select.poll()

@@ -1,4 +1,4 @@
-"""The sink: how the hub writes to one client, and what follows it. The other one, Push, is in push.py.
+"""The sink: how the hub writes to one client, and what follows it. The other one, PushProtocol, is in push.py.
 
 Here: over stock uvicorn, frames straight to its transport. Refuses to wait: a client that doesn't read is cut by
 bytes and time, never awaited.
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     import asyncio
     from typing import Any
 
+    from uvicorn import Config
+    from uvicorn.server import ServerState
     from websockets.frames import Frame
 
     from relay.records import Socket
-    from relay.websocket.handshake import Head
+    from relay.websocket.limits import AddressUsage
+    from relay.websocket.request import RequestHead
 
 SEND_BUFFER = 64 * 1024  # bytes the kernel keeps for one client
 MAX_BUFFERED = 192 * 1024  # bytes we keep; beyond it a client is too slow: 256 KiB is what one may cost
@@ -30,6 +33,7 @@ CLOSE_SECONDS = 5.0  # how long a closing handshake may take
 # What a client may send: a replay's 500 acknowledgements at once, then little. The sweeper gives EARNED a second.
 CREDIT, EARNED = 128 * 1024, 8 * 1024  # bytes
 FRAME_COST = 64  # bytes that a frame counts for, beside its own
+DECIDED = (b"upgrade", b"connection", b"sec-websocket-protocol", b"sec-websocket-extensions")
 ACCEPTED_PER_TURN = 50  # connections; more would keep events waiting
 
 
@@ -91,14 +95,30 @@ class StockProtocol(WebSocketsSansIOProtocol):
     heard_at = 0.0
     credit = CREDIT
 
-    def arrive(self, transport: asyncio.Transport, head: Head) -> None:
+    def __init__(
+        self,
+        usage: AddressUsage,
+        transport: asyncio.Transport,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self.usage, self.accepted = usage, transport
+        self.early = b""
+
+    def start(self, head: RequestHead, rest: bytes) -> None:
         """Take over a connection whose head is a good handshake, with the bytes that came after it."""
-        self.place = head.place
-        self.early = head.rest
-        transport.set_protocol(self)
-        self.connection_made(transport)
+        self.early = rest
+        self.accepted.set_protocol(self)
+        self.connection_made(self.accepted)
         self.client = head.client
-        lines = b"".join(b"%s: %s\r\n" % header for header in head.headers)  # ASGI wants the names in lower case
+        # uvicorn parses as well: it is given a head written anew, in which there is nothing left to decide.
+        headers = [header for header in head.headers if header[0] not in DECIDED]
+        headers += [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
+        if head.subprotocols:
+            headers.append((b"sec-websocket-protocol", ", ".join(head.subprotocols).encode()))
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)  # ASGI wants the names in lower case
         super().data_received(b"GET %s HTTP/1.1\r\n%s\r\n" % (head.target, lines))
 
     def data_received(self, data: bytes) -> None:
@@ -130,7 +150,7 @@ class StockProtocol(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.place.leave()
+        self.usage.release()
         super().connection_lost(exc)
 
 

@@ -83,11 +83,7 @@ begin
 
     select count(*) into v_emitted_count from told;
 
-    if p_type = 'after_hours:session_expired' then
-        update public.after_hours_sessions as s set expired_for = least(s.ended_at, s.expires_at) where s.id = any(p_ids);
-    else
-        update public.after_hours_sessions as s set warned_for = s.expires_at where s.id = any(p_ids);
-    end if;
+    perform after_hours.mark_sessions(p_type, p_ids);
     if exists (select from after_hours.set_aside) then
         delete from after_hours.set_aside as a where a.type = p_type and a.session_id = any(p_ids);
     end if;
@@ -95,6 +91,10 @@ begin
 exception
     when others then
         get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text;
+        -- A missing right or column (42) is set aside as well: health names it, and it is tried again by itself.
+        if v_sqlstate not like '42%' and not after_hours.is_row_error(v_sqlstate) then
+            raise;
+        end if;
         if cardinality(p_ids) > 1 then
             return after_hours.emit_events(p_type, p_ids[:v_half], p_now, p_epoch, p_is_quiet)
                 + after_hours.emit_events(p_type, p_ids[v_half + 1:], p_now, p_epoch, p_is_quiet);

@@ -1,4 +1,5 @@
 create or replace view after_hours.lateness
+with (security_barrier = true)
 as
 select
     date_trunc('hour', e.emitted_at at time zone 'UTC') at time zone 'UTC' as hour,

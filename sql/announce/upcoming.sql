@@ -1,4 +1,5 @@
 create or replace view after_hours.upcoming
+with (security_barrier = true)
 as
 select u.*, u.due_at - clock_timestamp() as due_in
 from after_hours.list_upcoming() as u

@@ -26,6 +26,7 @@ begin
     with wanted (rolname, ddl) as (
         values
         ('after_hours_owner', 'create role after_hours_owner nologin;'),
+        ('after_hours_eraser', 'create role after_hours_eraser nologin;'),
         ('after_hours_jobs', 'create role after_hours_jobs login; grant pg_monitor to after_hours_jobs;'),
         ('after_hours_app', 'create role after_hours_app login;'),
         ('after_hours_relay', 'create role after_hours_relay login;'),
@@ -59,8 +60,9 @@ begin
                 end,
                 case when not (
                     pg_has_role(current_user, 'after_hours_owner', 'member') and pg_has_role(current_user, 'after_hours_jobs', 'member')
+                    and pg_has_role(current_user, 'after_hours_eraser', 'member')
                 ) then
-                    format('grant after_hours_owner, after_hours_jobs to %I;', current_user)
+                    format('grant after_hours_owner, after_hours_jobs, after_hours_eraser to %I;', current_user)
                 end,
                 case when not has_database_privilege(current_database(), 'create') then
                     format('grant create on database %I to %I;', current_database(), current_user)

@@ -1,4 +1,5 @@
 create or replace view after_hours.sql_drift
+with (security_barrier = true)
 as
 select
     coalesce(f.kind, c.kind) as kind,

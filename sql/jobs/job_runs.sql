@@ -1,4 +1,5 @@
 create or replace view after_hours.job_runs
+with (security_barrier = true)
 as
 select * from after_hours.list_job_runs();
 comment on view after_hours.job_runs is

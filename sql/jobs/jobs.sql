@@ -1,4 +1,5 @@
 create or replace view after_hours.jobs
+with (security_barrier = true)
 as
 select * from after_hours.list_jobs();
 comment on view after_hours.jobs is

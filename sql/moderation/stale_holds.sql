@@ -1,4 +1,6 @@
-create or replace view after_hours.stale_holds as
+create or replace view after_hours.stale_holds
+with (security_barrier = true)
+as
 select
     h.id as hold_id, h.match_id, h.user_id, h.kind, h.reason, h.placed_by, h.placed_at, h.keep_until,
     clock_timestamp() - h.placed_at as age,

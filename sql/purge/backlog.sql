@@ -1,4 +1,6 @@
-create or replace view after_hours.backlog as
+create or replace view after_hours.backlog
+with (security_barrier = true)
+as
 select b.due_day, b.matches, b.held, b.set_aside, b.oldest, b.overdue_by
 from after_hours.read_backlog() as b;
 comment on view after_hours.backlog is

@@ -1,4 +1,5 @@
 create or replace function after_hours.brake(
+    p_match_id uuid default null,
     out is_on boolean, out is_released boolean, out reason text, out hint text,
     out due_matches bigint, out due_messages bigint, out match_limit bigint, out message_limit bigint
 )
@@ -27,7 +28,7 @@ declare
     v_reasons text[] := '{}';
 begin
     -- Purpose: would deleting what is overdue now be out of proportion, or happen in the wrong database or at the wrong
-    --          time? One formula, weighed before each run: volume, shortened retention, changed identity, clock.
+    --          time? Of everything, or of one match (p_match_id). One formula, weighed before each run: volume, shortened retention, changed identity, clock.
     -- Returns: is_on: a run would stop; is_released: somebody said go (arm or p_override_brake); why; what is due
     --          (messages are counted to just above their limit); the limits a run gets.
     -- Locks:   none.   Called by: open_purge_run, purge_preview, lapse_holds, trim_evidence, health.
@@ -90,21 +91,26 @@ begin
     message_limit := greatest(
         v_settings.brake_floor_messages, ceil(v_settings.brake_factor * coalesce(v_median_messages, 0) * coalesce(v_days, 1))
     );
-    due_matches := (select count(*) from after_hours.purgeable_matches as p where p.expires_at < v_cutoff);
+    due_matches := (
+        select count(*)
+        from after_hours.purgeable_matches as p
+        where p.expires_at < v_cutoff and (p_match_id is null or p.id = p_match_id)
+    );
     due_messages := (
         select count(*)
         from (
             select
             from after_hours.purgeable_matches as p
             join public.after_hours_messages as g on g.match_id = p.id
-            where p.expires_at < v_cutoff
+            where p.expires_at < v_cutoff and (p_match_id is null or p.id = p_match_id)
             limit message_limit + 1
         ) as g
     );
     is_released := coalesce(
         v_release > v_now - interval '1 day' and (v_success is null or v_success < v_release), false
     );
-    if due_matches > match_limit or due_messages > message_limit then
+    -- one match named by hand is no volume; the other reasons hold for it as well
+    if p_match_id is null and (due_matches > match_limit or due_messages > message_limit) then
         v_reasons := v_reasons || format(
             'volume: %s matches (limit %s), %s messages (limit %s) are overdue%s',
             due_matches, match_limit, case when due_messages > message_limit then 'more than ' || message_limit else due_messages::text end,
@@ -160,8 +166,8 @@ begin
     end;
 end
 $$;
-comment on function after_hours.brake() is
+comment on function after_hours.brake(uuid) is
 'Would a purge run stop before deleting? is_on, why, what is due and the limits. Volume: overdue > brake_factor x (median per day x days since the last success, at most brake_days) and above the floor. Also: retention shortened within 24 h, another identity, a clock more than a year ahead of the last run. Released by arm() or p_override_brake.';
-alter function after_hours.brake() owner to after_hours_owner;
-revoke all on function after_hours.brake() from public;
-grant execute on function after_hours.brake() to after_hours_jobs, after_hours_dba;
+alter function after_hours.brake(uuid) owner to after_hours_owner;
+revoke all on function after_hours.brake(uuid) from public;
+grant execute on function after_hours.brake(uuid) to after_hours_jobs, after_hours_dba;

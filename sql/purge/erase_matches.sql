@@ -10,6 +10,7 @@ declare
     v_ids uuid[] := p_match_ids;
     v_counts bigint[] := p_messages;
     v_is_counted boolean := p_messages is not null;
+    v_deleted record;
     v_count bigint;
     v_state text;
     v_message text;
@@ -24,34 +25,15 @@ begin
     -- Locks:   expects the matches locked FOR UPDATE; takes the message rows.   Called by: purge_batch; itself.
     while cardinality(v_ids) > 0 loop
         begin
-            -- step 5a: messages first: the foreign key has no cascade, so that nothing can vanish unseen
-            if v_is_counted then
-                delete from public.after_hours_messages as g where g.match_id = any(v_ids);
-                get diagnostics v_count = row_count;
-                if v_count <> (select coalesce(sum(c.n), 0) from unnest(v_counts) as c (n)) then
-                    raise exception using
-                        errcode = 'AH014',
-                        message = 'the application deleted messages meanwhile, or a trigger kept some',
-                        hint = 'select * from after_hours.application_ties() where kind = ''trigger'';';
-                end if;
-            else
-                with gone as (
-                    delete from public.after_hours_messages as g where g.match_id = any(v_ids)
-                    returning g.match_id
-                ),
-
-                counted as (select g.match_id, count(*) as n from gone as g group by g.match_id)
-
-                select array_agg(coalesce(c.n, 0) order by i.nr)
-                into v_counts
-                from unnest(v_ids) with ordinality as i (id, nr)
-                left join counted as c on c.match_id = i.id;
+            select d.messages, d.matches
+            into v_deleted
+            from after_hours.delete_rows(
+                v_ids, case when v_is_counted then (select coalesce(sum(c.n), 0)::bigint from unnest(v_counts) as c (n)) end
+            ) as d;
+            if not v_is_counted then
+                v_counts := v_deleted.messages;
             end if;
-            -- step 5b: the matches
-            delete from public.after_hours_matches as m where m.id = any(v_ids);
-            get diagnostics v_count = row_count;
-            -- step 5c: a deferrable key or trigger of the application must speak now, not at the COMMIT outside every handler
-            set constraints all immediate;
+            v_count := v_deleted.matches;
             if v_count <> cardinality(v_ids) then
                 raise exception using
                     errcode = 'AH014',
@@ -82,8 +64,8 @@ begin
                 return;
             when others then
                 get stacked diagnostics v_state = returned_sqlstate, v_message = message_text, v_detail = pg_exception_detail;
-                if v_state like '53%' or v_state like '58%' then
-                    raise; -- disk full and the like: no match is to blame
+                if not after_hours.is_row_error(v_state) then
+                    raise; -- disk full, a right that is missing and the like: the run fails, no match is set aside
                 end if;
         end;
         if v_is_counted then

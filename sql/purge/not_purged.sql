@@ -1,4 +1,6 @@
-create or replace view after_hours.not_purged as
+create or replace view after_hours.not_purged
+with (security_barrier = true)
+as
 select n.match_id, n.expired_at, n.overdue_since, n.reason, n.since, n.by_whom, n.detail
 from after_hours.read_not_purged() as n;
 comment on view after_hours.not_purged is

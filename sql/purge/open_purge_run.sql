@@ -91,7 +91,7 @@ begin
     end if;
 
     -- the brake
-    v_brake := after_hours.brake();
+    v_brake := after_hours.brake(p_match_id);
     if v_pause.job is null then
         v_is_braked := v_brake.is_on and coalesce(btrim(p_override_brake), '') = '';
         if v_is_braked then
@@ -129,8 +129,8 @@ begin
         p_match_id,
         nullif(btrim(p_override_brake), ''),
         coalesce(v_brake.due_matches, 0),
-        case when v_brake.reason is null then v_brake.match_limit end,
-        case when v_brake.reason is null then v_brake.message_limit end,
+        case when v_brake.reason is null and p_match_id is null then v_brake.match_limit end,
+        case when v_brake.reason is null and p_match_id is null then v_brake.message_limit end,
         -- a run that was cut short is continued behind what it has deleted
         c.cursor_expires_at,
         c.cursor_match_id,

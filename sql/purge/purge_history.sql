@@ -1,25 +1,33 @@
-create or replace view after_hours.purge_history as
+create or replace view after_hours.purge_history
+with (security_barrier = true)
+as
+-- The union stands in FROM: PostgreSQL takes one at the top of a view apart before it looks at the barrier.
 select
-    r.id as run_id, r.slot, r.trigger, r.status, r.started_at, r.finished_at,
-    coalesce(r.finished_at, clock_timestamp()) - r.started_at as duration,
-    r.run_by, r.client, r.retention, r.cutoff, r.match_id, r.due_matches, r.matches, r.messages, r.batches, r.longest_batch,
-    r.skipped, r.failed, r.override_reason, r.detail
-from after_hours.purge_runs as r
-union all
-select
-    null, s.slot, 'schedule', 'missed', s.slot, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-    case
-        when s.slot = after_hours.latest_slot() then 'no run yet: the hourly catch-up makes up for it'
-        else 'no run: the next one took its matches along'
-    end
-from after_hours.settings as t
-cross join lateral generate_series(
-    after_hours.latest_slot(greatest(t.announce_since, clock_timestamp() - t.tombstone_retention) + interval '1 day'),
-    after_hours.latest_slot(), interval '24 hours'
-) as s (slot)
-where s.slot < clock_timestamp() - interval '1 minute'
-    and not exists (select from after_hours.purge_runs as r where r.slot = s.slot)
-order by 5 desc;
+    h.run_id, h.slot, h.trigger, h.status, h.started_at, h.finished_at, h.duration, h.run_by, h.client, h.retention, h.cutoff, h.match_id,
+    h.due_matches, h.matches, h.messages, h.batches, h.longest_batch, h.skipped, h.failed, h.override_reason, h.detail
+from (
+    select
+        r.id as run_id, r.slot, r.trigger, r.status, r.started_at, r.finished_at,
+        coalesce(r.finished_at, clock_timestamp()) - r.started_at as duration,
+        r.run_by, r.client, r.retention, r.cutoff, r.match_id, r.due_matches, r.matches, r.messages, r.batches, r.longest_batch,
+        r.skipped, r.failed, r.override_reason, r.detail
+    from after_hours.purge_runs as r
+    union all
+    select
+        null, s.slot, 'schedule', 'missed', s.slot, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+        case
+            when s.slot = after_hours.latest_slot() then 'no run yet: the hourly catch-up makes up for it'
+            else 'no run: the next one took its matches along'
+        end
+    from after_hours.settings as t
+    cross join lateral generate_series(
+        after_hours.latest_slot(greatest(t.announce_since, clock_timestamp() - t.tombstone_retention) + interval '1 day'),
+        after_hours.latest_slot(), interval '24 hours'
+    ) as s (slot)
+    where s.slot < clock_timestamp() - interval '1 minute'
+        and not exists (select from after_hours.purge_runs as r where r.slot = s.slot)
+) as h
+order by h.started_at desc;
 comment on view after_hours.purge_history is
 'Every purge run, the latest first: who, when, why, cutoff, counts, duration, and what it says about itself; and each 03:00 UTC without a run, as missed. Kept settings.tombstone_retention.';
 alter view after_hours.purge_history owner to after_hours_owner;

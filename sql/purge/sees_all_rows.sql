@@ -19,7 +19,8 @@ begin
                 errcode = 'AH015',
                 message = format('row security on %s hides rows from after_hours_owner', v_table),
                 detail = 'Deleting or showing only the rows that a policy lets through would be wrong without a word.',
-                hint = 'As a superuser: alter role after_hours_owner bypassrls; then repeat.';
+                hint = 'As a superuser: alter role after_hours_owner bypassrls; '
+                    'alter role after_hours_eraser bypassrls; then repeat.';
         end if;
     end loop;
     return true;

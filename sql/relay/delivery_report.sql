@@ -1,4 +1,5 @@
 create or replace view after_hours.delivery_report
+with (security_barrier = true)
 as
 select
     d.user_id, d.type, d.session_id, d.deadline, d.due_at, d.emitted_at, d.node, d.first_write, d.first_ack,

@@ -1,4 +1,5 @@
 create or replace view after_hours.unreached_warnings
+with (security_barrier = true)
 as
 select w.id, w.user_id, w.session_id, w.expires_at, w.emitted_at, w.was_written
 from after_hours.list_unreached_warnings() as w

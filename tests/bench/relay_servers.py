@@ -64,9 +64,9 @@ async def ours(kind: str) -> None:
     from relay.admin.health import Metrics
     from relay.app import configure
     from relay.settings import Settings
-    from relay.websocket.handshake import Arrival
-    from relay.websocket.limits import Crowd
-    from relay.websocket.push import Push
+    from relay.websocket.handshake import HandshakeProtocol
+    from relay.websocket.limits import ConnectionLimiter
+    from relay.websocket.push import PushProtocol
     from relay.websocket.server import Server
     from relay.websocket.stock import StockProtocol, listening_socket
 
@@ -91,8 +91,8 @@ async def ours(kind: str) -> None:
 
     settings = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, max_handshakes=1e6, max_sockets=20_000)  # type: ignore[arg-type]
     app = Starlette(routes=[WebSocketRoute("/ws", application)])
-    http = functools.partial(Arrival, Crowd(settings), Metrics())
-    config = configure(app, http=http, ws={"push": Push, "stock": StockProtocol}[kind])
+    http = functools.partial(HandshakeProtocol, ConnectionLimiter(settings), Metrics())
+    config = configure(app, http=http, ws={"push": PushProtocol, "stock": StockProtocol}[kind])
     listening = listening_socket("127.0.0.1:0")
     tuned()
     serving = asyncio.create_task(Server(config).serve([listening]))

@@ -73,7 +73,7 @@ declare
 begin
     foreach v_definition in array array[
         pg_get_functiondef('after_hours.purge_batch(bigint)'::regprocedure),
-        pg_get_functiondef('after_hours.erase_matches(uuid[],bigint[],timestamptz)'::regprocedure)
+        pg_get_functiondef('after_hours.delete_rows(uuid[],bigint)'::regprocedure)
     ] loop
         insert into test.original values (v_definition);
         execute regexp_replace(v_definition, '-- step (\w+):[^\n]*\n', E'perform test.pause(''\\1'');\n', 'g');

@@ -174,7 +174,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start_nginx(binary: Path, home: Path, port: int, upstream: int) -> subprocess.Popen[bytes]:
-    """nginx with TLS in front of a relay, as the README would have it."""
+    """nginx with TLS in front of a relay, as the README would have it, with connections to it that are kept."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days",
          "1", "-subj", "/CN=chat.test", "-addext", "subjectAltName=DNS:chat.test"],
@@ -188,21 +188,32 @@ def start_nginx(binary: Path, home: Path, port: int, upstream: int) -> subproces
         events {{}}
         http {{
             access_log off; {temporary}
+            map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
+            upstream relay {{ server 127.0.0.1:{upstream}; keepalive 4; }}
             server {{
                 listen 127.0.0.1:{port} ssl;
                 ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem;
                 location / {{
-                    proxy_pass http://127.0.0.1:{upstream};
+                    proxy_pass http://relay;
                     proxy_http_version 1.1;
                     proxy_set_header Host $host;
                     proxy_set_header Upgrade $http_upgrade;
-                    proxy_set_header Connection upgrade;
+                    proxy_set_header Connection $connection_upgrade;
                     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
                     proxy_buffering off; proxy_read_timeout 60s;
                 }}
             }}
         }}""")
     return subprocess.Popen([binary, "-p", home, "-c", home / "nginx.conf"], stderr=subprocess.DEVNULL)
+
+
+async def accepts(port: int) -> None:
+    """Wait until connections to a port are accepted."""
+    for _ in range(200):
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("sockets", KINDS)
@@ -223,11 +234,7 @@ async def test_behind_nginx_with_tls(
         )  # fmt: skip
 
     try:
-        for _ in range(200):
-            with suppress(OSError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            await asyncio.sleep(0.02)
+        await accepts(port)
         async with through() as client:
             assert json.loads(await client.recv())["type"] == "hello"
             expire(db, user)
@@ -240,6 +247,45 @@ async def test_behind_nginx_with_tls(
                 assert json.loads(await other.recv())["type"] == "hello"
         with pytest.raises(InvalidStatus, match="403"):
             await through(origin="https://evil.test", address="192.0.2.3").__aenter__()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("sockets", KINDS)
+async def test_behind_nginx_that_keeps_connections_every_handshake_is_answered(
+    start_relay: StartRelay, db: Connection, user: UUID, nginx: Path, tmp_path: Path, sockets: str
+) -> None:
+    """A handshake that was the second request of a kept connection got no answer."""
+    relay = await start_relay(sockets=sockets)
+    assert relay.relay.bind
+    port = free_port()
+    process = start_nginx(nginx, tmp_path, port, relay.relay.bind[1])
+    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    headers = {"Authorization": f"Bearer {make_token(user)}"}
+
+    async def greet() -> None:
+        async with asyncio.timeout(2), connect(
+            "wss://chat.test/ws", host="127.0.0.1", port=port, ssl=trust, additional_headers=headers, compression=None,
+            proxy=None,
+        ) as client:  # fmt: skip
+            assert json.loads(await client.recv())["type"] == "hello"
+
+    try:
+        await accepts(port)
+        async with httpx.AsyncClient(
+            base_url=f"https://127.0.0.1:{port}", verify=trust, headers=headers | {"Host": "chat.test"}
+        ) as client:
+
+            async def get(path: str) -> int:
+                return (await client.get(path, extensions={"sni_hostname": "chat.test"})).status_code
+
+            await greet()
+            for path in ("/livez", "/events", "/nowhere", "/ws", "/livez"):
+                assert await get(path) == {"/nowhere": 404, "/ws": 426}.get(path, 200)
+                await greet()
+            assert await asyncio.gather(*(get("/events") for _ in range(8))) == [200] * 8
+            await asyncio.gather(*(greet() for _ in range(8)))
     finally:
         process.terminate()
         process.wait()

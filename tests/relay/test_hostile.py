@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relay.settings import Settings
-from relay.websocket.limits import BURST_SECONDS, Crowd, allow_descriptors, subnet
+from relay.websocket.limits import BURST_SECONDS, ConnectionLimiter, allow_descriptors, subnet
 from relay.websocket.server import OutOfDescriptors
 from relay.websocket.stock import CREDIT, MAX_BUFFERED
 from tests.relay.conftest import eventually
@@ -45,16 +45,6 @@ async def test_a_slow_head_is_answered_and_a_silent_connection_cut(
         assert await slow.reader.read() == b""
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await silent.reader.readexactly(1)
-
-
-async def test_a_second_request_byte_by_byte_ends_too(wire: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.websocket.handshake.PLAIN_SECONDS", 0.3)
-    async with raw(wire.port) as client:
-        await client.send(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\nGET /")
-        status, headers = await client.answer()
-        assert (status, await client.json(headers)) == (426, {"error": "not_a_websocket"})
-        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await client.reader.readexactly(1)
 
 
 async def test_who_goes_on_sending_hears_the_refusal(wire: Layer) -> None:
@@ -146,7 +136,7 @@ async def test_handshakes_have_a_rate_and_the_refused_come_back_spread(kind: str
 
 async def test_no_more_connections_than_there_is_room_for(kind: str) -> None:
     async with layer(kind) as wire:
-        wire.crowd.capacity = 2
+        wire.limiter.capacity = 2
         async with raw(wire.port, handshake()), raw(wire.port, handshake()), raw(wire.port) as third:
             status, headers = await third.answer()  # before it has said anything
             assert (status, (await third.json(headers))["error"]) == (503, "full")
@@ -160,25 +150,41 @@ async def test_behind_a_trusted_proxy_the_forwarded_address_counts(kind: str) ->
         assert (await refused(wire.port))[0] == 101  # the proxy itself is nobody
 
 
-def make_crowd(**values: Any) -> Crowd:
-    return Crowd(Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **values))  # type: ignore[arg-type]
+def make_limiter(**values: Any) -> ConnectionLimiter:
+    return ConnectionLimiter(Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **values))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("peer", "forwarded", "client"),
     [
         ("203.0.113.1", [b"192.0.2.1"], "203.0.113.1"),  # anybody can send the header
-        ("10.0.0.1", [], "10.0.0.1"),
+        ("127.0.0.1", [], "127.0.0.1"),  # development: no proxy
+        ("::1", [], "::1"),
+        ("127.0.0.1", [b""], None),
+        ("10.0.0.1", [], None),
+        ("10.0.0.1", [b""], None),
+        ("10.0.0.1", [b" , "], None),
         ("10.0.0.1", [b"192.0.2.1"], "192.0.2.1"),
         ("::ffff:10.0.0.1", [b"192.0.2.1"], "192.0.2.1"),
         ("10.0.0.1", [b"6.6.6.6", b"192.0.2.1, 10.0.0.2"], "192.0.2.1"),
-        ("10.0.0.1", [b"nonsense"], "10.0.0.1"),
-        ("10.0.0.1", [b"192.0.2.1, \xff"], "10.0.0.1"),
-        ("10.0.0.1", [b"2001:db8::1"], "2001:db8::1"),
+        ("10.0.0.1", [b"10.9.9.9"], "10.9.9.9"),
+        *[
+            ("10.0.0.1", [hop], "203.0.113.7")
+            for hop in (b"203.0.113.7:1234", b"203.0.113.7,", b"203.0.113.7 \t,, ")
+        ],
+        *[("10.0.0.1", [hop], "2001:db8::1") for hop in (b"2001:db8::1", b"[2001:db8::1]", b"[2001:db8::1]:443")],
+        ("10.0.0.1", [b"6.6.6.6, 203.0.113.7:1, 10.0.0.2:99"], "203.0.113.7"),
+        *[
+            ("10.0.0.1", [hop], None)
+            for hop in (
+                b"nonsense", b"unknown", b"_hidden", b"203.0.113.013", b"192.0.2.1, \xff", b"unknown, 10.0.0.2",
+                b"[203.0.113.7", b"203.0.113.7:x", b"1.2.3.4:5:6", b"[]:1", b"\"192.0.2.1\"",
+            )
+        ],
     ],
-)
-def test_who_is_the_client(peer: str, forwarded: list[bytes], client: str) -> None:
-    assert make_crowd(trusted_proxies="10.0.0.0/8").client(peer, forwarded) == client
+)  # fmt: skip
+def test_who_is_the_client(peer: str, forwarded: list[bytes], client: str | None) -> None:
+    assert make_limiter(trusted_proxies="10.0.0.0/8,127.0.0.0/8,::1/128").client(peer, forwarded) == client
 
 
 def test_what_is_one_address() -> None:
@@ -187,13 +193,24 @@ def test_what_is_one_address() -> None:
 
 
 def test_quiet_addresses_are_forgotten() -> None:
-    crowd = make_crowd(max_sockets_per_address=2, trusted_proxies="")
+    limiter = make_limiter(max_sockets_per_address=2, trusted_proxies="")
     for number in range(50):
-        crowd.enter(f"192.0.2.{number}", 1.0).leave()
-    stays = crowd.enter("192.0.2.200", 1.0)
-    crowd.enter("192.0.2.201", 100.0)
-    assert len(crowd._places) == 2
-    stays.leave()
+        limiter.acquire(f"192.0.2.{number}", 1.0).release()
+    stays = limiter.acquire("192.0.2.200", 1.0)
+    limiter.acquire("192.0.2.201", 100.0)
+    assert len(limiter._usages) == 2
+    stays.release()
+
+
+def test_a_network_is_kept_as_long_as_its_addresses() -> None:
+    limiter = make_limiter(max_sockets_per_address=2, trusted_proxies="")
+    stays = limiter.acquire("2001:db8::1", 1.0)
+    limiter.acquire("2001:db8:0:1::1", 1.0).release()
+    limiter.acquire("192.0.2.1", 100.0)
+    assert set(limiter._usages) == {"2001:db8::/64", "2001:db8::/48", "192.0.2.1"}
+    stays.release()
+    limiter.acquire("192.0.2.1", 200.0)
+    assert set(limiter._usages) == {"192.0.2.1"}
 
 
 # ---- file descriptors

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from relay.admin.health import Metrics
 from relay.settings import Settings
-from relay.websocket.handshake import Arrival
-from relay.websocket.limits import Crowd
+from relay.websocket.handshake import HandshakeProtocol
+from relay.websocket.limits import ConnectionLimiter
 from relay.websocket.parser import Incoming, is_pong
-from relay.websocket.push import Push
+from relay.websocket.push import PushProtocol
 from relay.websocket.selftest import rehearse
 from relay.websocket.stock import StockProtocol
 from tests.relay.conftest import eventually
@@ -88,24 +88,24 @@ async def test_a_client_that_only_listens_has_no_parser() -> None:
 
 
 @pytest.fixture
-def arrival() -> Any:
+def handshake_protocol() -> Any:
     values = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32)  # type: ignore[arg-type]
-    return functools.partial(Arrival, Crowd(values), Metrics())
+    return functools.partial(HandshakeProtocol, ConnectionLimiter(values), Metrics())
 
 
-@pytest.mark.parametrize("kind", [Push, StockProtocol])
-async def test_the_rehearsal_passes(kind: type, arrival: Any) -> None:
-    await rehearse(arrival, kind)
+@pytest.mark.parametrize("kind", [PushProtocol, StockProtocol])
+async def test_the_rehearsal_passes(kind: type, handshake_protocol: Any) -> None:
+    await rehearse(handshake_protocol, kind)
 
 
-@pytest.mark.parametrize("method", ["arrive", "accept", "write", "close", "_parse", "connection_lost"])
+@pytest.mark.parametrize("method", ["start", "accept", "write", "close", "_parse", "connection_lost"])
 async def test_the_rehearsal_notices_each_broken_part(
-    method: str, arrival: Any, monkeypatch: pytest.MonkeyPatch
+    method: str, handshake_protocol: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay.websocket.selftest.SECONDS", 0.5)
-    monkeypatch.setattr(Push, method, lambda *_arguments: None)
+    monkeypatch.setattr(PushProtocol, method, lambda *_arguments: None)
     with pytest.raises(Exception):  # noqa: B017, PT011 - any will do
-        await rehearse(arrival, Push)
+        await rehearse(handshake_protocol, PushProtocol)
 
 
 async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
@@ -116,7 +116,7 @@ async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("relay.websocket.selftest.SECONDS", 0.5)
-    monkeypatch.setattr(Push, "accept", lambda *_arguments: None)
+    monkeypatch.setattr(PushProtocol, "accept", lambda *_arguments: None)
     relay = await start_relay()
     assert relay.relay.public.config.ws is StockProtocol
     assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == ["relay.app"]
@@ -124,6 +124,6 @@ async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
         assert peer.frames[0]["type"] == "hello"
 
 
-@pytest.mark.parametrize(("sockets", "expected"), [("push", Push), ("stock", StockProtocol)])
+@pytest.mark.parametrize(("sockets", "expected"), [("push", PushProtocol), ("stock", StockProtocol)])
 async def test_the_setting_chooses(start_relay: StartRelay, sockets: str, expected: type) -> None:
     assert (await start_relay(sockets=sockets)).relay.public.config.ws is expected

@@ -18,9 +18,9 @@ from relay.admin.health import Metrics
 from relay.app import configure
 from relay.public.websocket import Routes
 from relay.settings import Settings
-from relay.websocket.handshake import Arrival
-from relay.websocket.limits import Crowd
-from relay.websocket.push import Push
+from relay.websocket.handshake import HandshakeProtocol
+from relay.websocket.limits import ConnectionLimiter
+from relay.websocket.push import PushProtocol
 from relay.websocket.stock import StockProtocol, listening_socket
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from relay.records import Socket
     from relay.websocket.stock import Sink
 
-KINDS = {"push": Push, "stock": StockProtocol}
+KINDS = {"push": PushProtocol, "stock": StockProtocol}
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x11\x22\x33\x44"
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -44,7 +44,7 @@ class Layer:
     kind: str
     port: int
     state: ServerState
-    crowd: Crowd
+    limiter: ConnectionLimiter
     metrics: Metrics
     sinks: list[Sink] = field(default_factory=list)
     gone: int = 0
@@ -60,18 +60,21 @@ class Layer:
 
 
 @asynccontextmanager
-async def layer(kind: str, **settings: Any) -> AsyncIterator[Layer]:
-    """Serve with one kind of sockets. Fails if anything is left when all clients are gone."""
+async def layer(kind: str, *, application: Any = None, **settings: Any) -> AsyncIterator[Layer]:
+    """Serve with one kind of sockets. Fails if anything is left when all clients are gone.
+
+    `application`: an ASGI application instead of the one that echoes.
+    """
     values = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **settings)  # type: ignore[arg-type]
-    crowd, metrics, state = Crowd(values), Metrics(), ServerState()
-    routes = Routes(values, None, None, None, metrics)  # type: ignore[arg-type] # only what refuses is used of it
-    one = Layer(kind, 0, state, crowd, metrics)
+    limiter, metrics, state = ConnectionLimiter(values), Metrics(), ServerState()
+    routes = Routes(values, None, None, None, metrics, None)  # type: ignore[arg-type] # only what refuses is used of it
+    one = Layer(kind, 0, state, limiter, metrics)
 
     class Follow:
         heard = staticmethod(one.heard)
         gone = staticmethod(one._gone)
 
-    async def application(websocket: WebSocket) -> None:
+    async def echo(websocket: WebSocket) -> None:
         offered = websocket.scope["subprotocols"]
         await websocket.accept(subprotocol=frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else None)
         sink: Sink = websocket.scope["state"]["sink"]
@@ -79,9 +82,9 @@ async def layer(kind: str, **settings: Any) -> AsyncIterator[Layer]:
         await sink.follow(Follow(), sink)  # type: ignore[arg-type]
 
     app = Starlette(routes=routes.all())
-    app.router.routes[0].endpoint = application  # type: ignore[attr-defined]
-    app.router.routes[0].app = as_asgi(application)  # type: ignore[attr-defined]
-    config = configure(app, http=functools.partial(Arrival, crowd, metrics), ws=KINDS[kind])
+    app.router.routes[0].endpoint = echo  # type: ignore[attr-defined]
+    app.router.routes[0].app = as_asgi(echo)  # type: ignore[attr-defined]
+    config = configure(application or app, http=functools.partial(HandshakeProtocol, limiter, metrics), ws=KINDS[kind])
     config.load()
     listening = listening_socket("127.0.0.1:0")
     one.port = listening.getsockname()[1]
@@ -191,9 +194,9 @@ class Raw:
 
 
 @asynccontextmanager
-async def raw(port: int, opening: bytes | None = None) -> AsyncIterator[Raw]:
+async def raw(port: int, opening: bytes | None = None, source: str = "127.0.0.1") -> AsyncIterator[Raw]:
     """A connection; with `opening` (a handshake and what follows at once) an accepted one."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     one = Raw(reader, writer)
     try:
         if opening is not None:

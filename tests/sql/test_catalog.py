@@ -36,7 +36,7 @@ def routines(db: Connection) -> list[Any]:
 def test_every_routine_is_commented_pinned_owned_and_not_public(db: Connection) -> None:
     faults = []
     for routine in routines(db):
-        wanted = {"after_hours_owner", "after_hours_jobs"}
+        wanted = {"after_hours_owner", "after_hours_jobs", "after_hours_eraser"}
         commits = routine.is_procedure and re.search(r"\bcommit;", routine.prosrc)
         checks = {
             "has no comment": not routine.comment,
@@ -91,6 +91,34 @@ def test_every_table_and_view_is_commented(db: Connection, kind: str) -> None:
         (kind,),
     ).fetchall()
     assert rows == []
+
+
+def test_what_runs_as_the_eraser_changes_rows_of_the_application_and_does_nothing_else(db: Connection) -> None:
+    """Code of the tables' owner runs with that role's rights: it must have no others (REVIEW 2)."""
+    erasing = {r.name.split("(")[0].split(".")[-1] for r in routines(db) if r.owner == "after_hours_eraser"}
+    assert erasing == {"delete_rows", "mark_sessions"}
+    changing = [
+        r.name
+        for r in routines(db)
+        if r.prosecdef and r.owner != "after_hours_eraser"
+        and re.search(r"\b(update|insert into|delete from|merge into)\s+public\.after_hours_", re.sub(r"'[^']*'", "", r.prosrc))
+    ]  # fmt: skip
+    assert changing == []
+    rights = db.execute(
+        "select c.oid::regclass::text as name, a.privilege_type as right from pg_class as c "
+        "cross join lateral aclexplode(c.relacl) as a where a.grantee = 'after_hours_eraser'::regrole order by 1, 2"
+    ).fetchall()
+    assert [(r.name, r.right) for r in rights] == [
+        ("after_hours_matches", "DELETE"), ("after_hours_matches", "SELECT"),
+        ("after_hours_messages", "DELETE"), ("after_hours_messages", "SELECT"), ("after_hours_sessions", "SELECT"),
+    ]  # fmt: skip
+    role = db.execute(
+        "select rolcanlogin or rolsuper or rolcreaterole or rolbypassrls as may, "
+        "has_schema_privilege(rolname, 'after_hours', 'create') as creates, "
+        "(select count(*) from pg_auth_members as m where m.member = r.oid) as groups "
+        "from pg_roles as r where rolname = 'after_hours_eraser'"
+    ).fetchone()
+    assert role == (False, False, 0)
 
 
 def test_settings_columns_are_commented(db: Connection) -> None:

@@ -104,8 +104,8 @@ def test_upgrade_again_changes_nothing_but_the_ledger(empty: Migrated) -> None:
 def test_one_step_back_and_forth(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     before = empty.schema()
-    assert "0004 (head)" in empty.alembic("current").stdout
-    for revision in ("0003", "0002", "0001"):
+    assert "0005 (head)" in empty.alembic("current").stdout
+    for revision in ("0004", "0003", "0002", "0001"):
         empty.alembic("downgrade", "-1")
         assert revision in empty.alembic("current").stdout
         assert empty.query("select ok from after_hours.health where check_name = 'sql_drift'") == [(True,)]
@@ -118,7 +118,7 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     stored = OTHER_ISO_UTC.format("old")
     empty.query(
-        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('0003', 'x', $sql${stored}$sql$)"
+        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('0004', 'x', $sql${stored}$sql$)"
     )
     empty.alembic("downgrade", "-1")
     assert empty.query("select after_hours.iso_utc(now())") == [("old",)]
@@ -283,7 +283,7 @@ def test_printed_sql_installs(empty: Migrated, tmp_path: Path) -> None:
     result = empty.psql("-f", str(script))
     assert result.returncode == 0, result.stderr
     assert empty.schema() == by_alembic
-    assert "0004 (head)" in empty.alembic("current").stdout
+    assert "0005 (head)" in empty.alembic("current").stdout
 
 
 def test_an_edited_change_is_refused(shared: Migrated, tmp_path: Path) -> None:
