@@ -531,7 +531,7 @@ def test_a_copy_of_the_database_does_not_purge(db: Connection) -> None:
     run = purge(db)
     assert run.status == "braked"
     assert run.detail.startswith("identity: this is database after_hours of cluster")
-    assert purge(db, f"p_match_id => '{make_match(db)}'").status == "braked", "each other reason holds for one match too"
+    assert purge(db, f"p_match_id => '{make_match(db)}'").status == "braked", "the other reasons hold for one as well"
     db.execute("select after_hours.arm('this is production now')")
     assert purge(db).status == "succeeded"
     assert purge(db).status == "succeeded"
