@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from relay.auth import LEEWAY, Verifier
-from relay.database.session import Link
+from relay.database.session import DatabaseSession
 from relay.settings import split_hosts
 from relay.websocket.limits import RESERVE
 from relay.websocket.stock import listening_socket
@@ -51,15 +51,15 @@ async def check_host(dsn: str, settings: Settings) -> list[tuple[bool, str]]:
     name = f"RELAY_DSN: {url.hostname or url.query}"
     heard = asyncio.Event()
     try:
-        link = await Link.open(dsn, settings, lambda: None, lambda _payload: heard.set())
+        session = await DatabaseSession.open(dsn, settings, lambda: None, lambda _payload: heard.set())
     except Exception as error:
         return [(False, f"{name}: {type(error).__name__}: {error}")]
     try:
-        page = await link.read(None)
+        page = await session.read(None)
         asked_at = time.time()
-        status = json.loads(await link.status())
+        status = json.loads(await session.status())
         answered_at = time.time()
-        await link.probe("check")
+        await session.probe("check")
         async with asyncio.timeout(PROBE_SECONDS):
             await heard.wait()
     except TimeoutError:
@@ -67,7 +67,7 @@ async def check_host(dsn: str, settings: Settings) -> list[tuple[bool, str]]:
     except Exception as error:
         return [(False, f"{name}: {type(error).__name__}: {error}")]
     finally:
-        link.terminate()
+        session.terminate()
     age = status["heartbeatAgeSeconds"]
     beat = age is not None and age < 65
     # tokens are judged by our clock, deadlines by the database's, and clients count down by what it says

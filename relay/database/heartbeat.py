@@ -1,4 +1,4 @@
-"""What a relay does for the database besides reading: says that it lives, lends a hand, keeps receipts, takes leave."""
+"""Periodic calls to the database: heartbeat, rescue pass, receipts, blocks of connected users, sign-off."""
 
 from __future__ import annotations
 
@@ -6,87 +6,135 @@ import asyncio
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import TYPE_CHECKING
 
 import asyncpg
 
-if TYPE_CHECKING:
-    from relay.admin.health import Metrics
-    from relay.database.listener import Listener
-    from relay.database.session import Link
-    from relay.delivery.hub import Hub
-    from relay.delivery.receipts import Receipts
+from relay.database.faults import StrangeAnswer, call_in_parts
 
-log = logging.getLogger("relay.duties")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from relay.admin.health import Metrics
+    from relay.database.faults import Strangeness
+    from relay.database.listener import Listener
+    from relay.database.session import DatabaseSession
+    from relay.delivery.hub import Hub
+    from relay.delivery.receipts import Receipt, Receipts
+
+log = logging.getLogger("relay.heartbeat")
 
 BEAT_SECONDS = 10.0
 RESCUE_SECONDS = 1.0  # between passes made for a stopped scheduler
 RECEIPT_SECONDS = 1.0
 RECEIPTS_AT_ONCE = 2000
 LEAVE_SECONDS = 1.0
+ROUND_SECONDS = 30  # at most, in which every connected user is looked at
+BLOCKS_AT_ONCE = 500
 
 
-class Duties:
-    """Runs over the calling connection of a link; what fails here for good ends the link."""
+class Heartbeat:
+    """Runs over the calling connection of a session; a lost connection ends the session."""
 
-    def __init__(self, hub: Hub, metrics: Metrics, receipts: Receipts) -> None:
+    def __init__(self, hub: Hub, metrics: Metrics, receipts: Receipts, strangeness: Strangeness) -> None:
         self._hub = hub
         self._metrics = metrics
         self._receipts = receipts
+        self._strangeness = strangeness
         self._started = datetime.now(UTC)
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self.canary: float | None = None
 
-    def news(self) -> None:
+    def changed(self) -> None:
         """State or mode has changed: say so now, not at the next beat."""
-        self._news.set()
+        self._changed.set()
 
-    async def keep_beating(self, link: Link, listener: Listener) -> None:
+    async def keep_beating(self, session: DatabaseSession, listener: Listener) -> None:
         """Say that this relay lives, and do what is wanted of it."""
         while True:
-            self._news.clear()
-            wants_rescue = await self._beat(link, listener.state, listener.mode)
+            self._changed.clear()
+            beat = self._beat(session, listener.state, listener.mode)
+            wants_rescue = await self._strangeness.noted("relay_beat", beat) or False
             if wants_rescue and not listener.is_draining:
-                await self._rescue(link)
+                await self._rescue(session)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RESCUE_SECONDS if wants_rescue else BEAT_SECONDS):
-                    await self._news.wait()
+                    await self._changed.wait()
 
-    async def _beat(self, link: Link, state: str, mode: str | None) -> bool:
+    async def _beat(self, session: DatabaseSession, state: str, mode: str | None) -> bool:
         canary = None if self.canary is None else timedelta(seconds=self.canary)
-        wanted = await link.beat(self._hub.node, state, mode, self._hub.count, canary, self._started)
+        wanted = await session.beat(self._hub.node, state, mode, self._hub.count, canary, self._started)
         self._receipts.wanted = wanted.receipts
         self._metrics.queue.set(wanted.queue_usage)
         if wanted.heartbeat_age is not None:
             self._metrics.heartbeat.set(wanted.heartbeat_age.total_seconds())
         return wanted.rescue
 
-    async def _rescue(self, link: Link) -> None:
+    async def _rescue(self, session: DatabaseSession) -> None:
         try:
-            counts = await link.rescue()
-        except (asyncpg.PostgresError, TimeoutError) as error:  # somebody else announces, and takes long
+            counts = await session.rescue()
+        except (
+            StrangeAnswer,
+            asyncpg.QueryCanceledError,
+            TimeoutError,
+        ) as error:  # another one announces, and takes long
             log.warning("no rescue", extra={"reason": f"{type(error).__name__}: {error}"})
         else:
             self._metrics.rescues.inc()
             log.warning("announced for a stopped scheduler", extra={"counts": counts})
 
-    async def keep_receipts(self, link: Link) -> None:
+    async def keep_receipts(self, session: DatabaseSession) -> None:
         """Write receipts once a second."""
         while True:
             await asyncio.sleep(RECEIPT_SECONDS)
-            await self._write_receipts(link)
+            await self._write_receipts(session)
 
-    async def _write_receipts(self, link: Link) -> None:
+    async def _write_receipts(self, session: DatabaseSession) -> None:
         rows = self._receipts.take()
         for first in range(0, len(rows), RECEIPTS_AT_ONCE):
-            try:
-                await link.receipts(self._hub.node, rows[first : first + RECEIPTS_AT_ONCE])
-            except asyncpg.PostgresError as error:
-                log.warning("receipts not kept", extra={"sqlstate": error.sqlstate, "reason": str(error)})
+            await self._write_some(session, rows[first : first + RECEIPTS_AT_ONCE])
 
-    async def leave(self, link: Link) -> None:
+    async def _write_some(self, session: DatabaseSession, rows: Sequence[Receipt]) -> None:
+        async def write(part: Sequence[Receipt]) -> Sequence[Receipt]:
+            await session.receipts(self._hub.node, part)
+            return part
+
+        written, error = await call_in_parts(write, rows)
+        self._strangeness.note("relay_receipts", error)
+        self._metrics.receipts_dropped.inc(written.count(None))
+
+    async def keep_checking_blocks(self, session: DatabaseSession) -> None:
+        """Ask again and again whether connected users are still let in, all of them in ROUND_SECONDS.
+
+        relay_events answers with what changed in the last minute: by the clock, at the instant of writing. A change
+        whose transaction is committed later than that, or that no NOTIFY announces, is found only here.
+        """
+        while True:
+            await asyncio.sleep(1.0)
+            users = list(self._hub.users)
+            size = max(1, ceil(len(users) / ROUND_SECONDS))
+            for first in range(0, len(users), size):
+                await self._check_blocks(session, users[first : first + size])
+                await asyncio.sleep(1.0)
+
+    async def _check_blocks(self, session: DatabaseSession, users: Sequence[UUID]) -> None:
+        requests = self._hub.block_questions(users)
+        for first in range(0, len(requests), BLOCKS_AT_ONCE):
+            part = requests[first : first + BLOCKS_AT_ONCE]
+            try:
+                results, _error = await call_in_parts(session.attach, part)
+            except (asyncpg.QueryCanceledError, TimeoutError) as error:
+                log.warning("blocks not checked", extra={"reason": f"{type(error).__name__}: {error}"})
+                return
+            for request, result in zip(part, results, strict=True):
+                if result is not None and result.start == "blocked":
+                    self._hub.refuse_token(request.user, request.issued_at, result.blocked_ms)
+
+    async def sign_off(self, session: DatabaseSession) -> None:
         """The process ends: the last receipts, and a goodbye that takes our row along."""
         with suppress(Exception):
             async with asyncio.timeout(LEAVE_SECONDS):
-                await self._write_receipts(link)
-                await self._beat(link, "stopped", None)
+                await self._write_receipts(session)
+                await self._beat(session, "stopped", None)

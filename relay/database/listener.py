@@ -15,30 +15,33 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from relay.database.heartbeat import Duties
-from relay.database.probe import Canary
-from relay.database.session import Link
+from relay.database.faults import POOLED, Strangeness, call_in_parts
+from relay.database.heartbeat import Heartbeat
+from relay.database.probe import ListenProbe
+from relay.database.session import DatabaseSession
 from relay.settings import split_hosts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from relay.admin.health import Metrics
     from relay.delivery.hub import Hub
     from relay.delivery.receipts import Receipts
-    from relay.records import Answer, Ask, Event
+    from relay.records import AttachRequest, AttachResult, Event, Page
     from relay.settings import Settings
 
 log = logging.getLogger("relay.listener")
 
 STALE_SECONDS = 5.0
-FORGOTTEN_SECONDS = 30.0  # without a read for longer, nobody's place is taken for granted
+FORGOTTEN_SECONDS = 30.0  # without a read for longer, no client's place is taken for granted
 NOTIFY_POLL, DEAF_POLL = 2.0, 1.0  # seconds between reads that nothing asked for
 FOLLOWING: dict[str | None, str] = {
     "notify": "following",
     None: "following; whether NOTIFY comes through is not known yet",
     "polling": "polling: the canary NOTIFY does not come back (a transaction pooler in between?)",
 }
-POOLED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)  # of connecting, LOST
+MIN_PAUSE, MAX_PAUSE = 0.1, 5.0  # seconds between reads that are answered strangely
 
 
 class Listener:
@@ -48,11 +51,12 @@ class Listener:
         self._settings = settings
         self._hub = hub
         self._metrics = metrics
-        self._duties = Duties(hub, metrics, receipts)
-        self._canary = Canary(metrics, self._duties)
+        self.strangeness = Strangeness()
+        self._heartbeat = Heartbeat(hub, metrics, receipts, self.strangeness)
+        self._probe = ListenProbe(metrics, self._heartbeat, self.strangeness)
         self._hosts = split_hosts(settings.dsn.get_secret_value())
         self._said: dict[int, str] = {}  # why each host is not followed: told once
-        self._link: Link | None = None
+        self._session: DatabaseSession | None = None
         self._woken = asyncio.Event()
         self._was_woken = False
         self._read_at = time.monotonic()
@@ -65,7 +69,7 @@ class Listener:
     @property
     def mode(self) -> str | None:
         """notify, polling, or None while that is not known."""
-        return self._canary.mode
+        return self._probe.mode
 
     @property
     def state(self) -> str:
@@ -81,6 +85,8 @@ class Listener:
         """Why it is in this state, in words."""
         if self.is_draining:
             return "told to stop"
+        if self.strangeness.reason:
+            return self.strangeness.reason
         return FOLLOWING[self.mode] if self.state == "live" else self._reason
 
     async def run(self) -> None:
@@ -92,12 +98,12 @@ class Listener:
                 except* TROUBLE as group:
                     self._say(number, leaf(group))
                 finally:
-                    self._end_link()
+                    self._end_session()
             await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - spreads reconnects, no secret
 
     def _say(self, host: int, error: BaseException) -> None:
-        if isinstance(error, POOLED) and not self._canary.pooled:
-            self._canary.pooled = True
+        if isinstance(error, POOLED) and not self._probe.pooled:
+            self._probe.pooled = True
             log.warning("a transaction pooler is in between: polling, nothing prepared")
         said = "no answer in time" if isinstance(error, TimeoutError) else str(error)
         reason = f"{type(error).__name__}: {said}".splitlines()[0][:300]
@@ -105,41 +111,44 @@ class Listener:
             log.warning("database not followed", extra={"host": host, "reason": reason})
         self._said[host] = self._reason = reason
 
-    def _end_link(self) -> None:
-        if self._link is not None:
-            self._link.terminate()
+    def _end_session(self) -> None:
+        if self._session is not None:
+            self._session.terminate()
             self._hub.lost()
-        self._link = None
-        self._canary.forget()
+        self._session = None
+        self._probe.forget()
         self._base = "connecting"
 
     async def _follow_host(self, dsn: str) -> None:
-        link = await Link.open(dsn, self._settings, self._notified, self._canary.heard, pooled=self._canary.pooled)
-        self._link = link
+        session = await DatabaseSession.open(
+            dsn, self._settings, self._notified, self._probe.heard, pooled=self._probe.pooled
+        )
+        self._session = session
         self._metrics.connects.inc()
         self._base = "catching up"
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._canary.keep_sending(link))
-                tasks.create_task(self._follow(link))
-                tasks.create_task(self._duties.keep_beating(link, self))
-                tasks.create_task(self._duties.keep_receipts(link))
+                tasks.create_task(self._probe.keep_sending(session))
+                tasks.create_task(self._follow(session))
+                tasks.create_task(self._heartbeat.keep_beating(session, self))
+                tasks.create_task(self._heartbeat.keep_receipts(session))
+                tasks.create_task(self._heartbeat.keep_checking_blocks(session))
         except asyncio.CancelledError:
-            await self._duties.leave(link)
+            await self._heartbeat.sign_off(session)
             raise
 
     # ---- reading
 
-    async def _follow(self, link: Link) -> None:
+    async def _follow(self, session: DatabaseSession) -> None:
         empty = 0
         while True:
             woken, self._was_woken = self._was_woken, False
             self._woken.clear()
             started = time.time()
-            page = await link.read(self._hub.cursor)
-            tell_reads(started, page.events)
+            page = await self._read(session)
+            log_reads(started, page.events)
             now = time.monotonic()
-            if self._hub.life is not None and now - self._read_at > FORGOTTEN_SECONDS:
+            if self._hub.incarnation is not None and now - self._read_at > FORGOTTEN_SECONDS:
                 self._hub.attach_afresh()
             self._read_at, self._read_wall = now, time.time()
             self._hub.take(page)
@@ -159,6 +168,16 @@ class Listener:
             except TimeoutError:
                 pass
 
+    async def _read(self, session: DatabaseSession) -> Page:
+        """The next page. While it is answered strangely: again, after pauses that grow."""
+        pause = MIN_PAUSE
+        while True:
+            page = await self.strangeness.noted("relay_events", session.read(self._hub.cursor))
+            if page is not None:
+                return page
+            await asyncio.sleep(pause)
+            pause = min(MAX_PAUSE, pause * 2)
+
     def _notified(self) -> None:
         self._was_woken = True
         self._woken.set()
@@ -167,7 +186,7 @@ class Listener:
         if self._base != "live":
             self._base = "live"
             self._said.clear()
-            self._duties.news()
+            self._heartbeat.changed()
             log.info("live", extra={"cursor": self._hub.cursor})
         if self._told_stale:
             self._told_stale = False
@@ -176,44 +195,51 @@ class Listener:
     def check_stale(self) -> None:
         """Called every second: tell the clients when what they see may be old."""
         age = time.monotonic() - self._read_at
-        if not self._told_stale and self._hub.life is not None and age > STALE_SECONDS:
+        if not self._told_stale and self._hub.incarnation is not None and age > STALE_SECONDS:
             self._told_stale = True
             log.warning("stale", extra={"since": self._read_wall})
             self._hub.tell_stale(self._read_wall)
 
     # ---- what others ask of the database
 
-    async def attach(self, asks: list[Ask]) -> list[Answer]:
-        """relay_attach for the hub. Raises ConnectionError when there is no database to ask."""
-        link = self._link
-        if link is None:
+    async def attach(self, requests: Sequence[AttachRequest]) -> list[AttachResult | None]:
+        """relay_attach for the hub. None: there is no answer to just this request.
+
+        Raises TimeoutError when it takes too long, ConnectionError when there is no database to ask.
+        """
+        session = self._session
+        if session is None:
             raise ConnectionError("not connected")
+        started = time.time()
         try:
-            started = time.time()
-            answers = await link.attach(
-                [ask.user for ask in asks], [ask.cursor for ask in asks], [ask.issued_at for ask in asks]
-            )
-            for answer in answers:
-                tell_reads(started, answer.events)
-            return answers
+            results, strange = await call_in_parts(session.attach, requests)
+        except (TimeoutError, asyncpg.QueryCanceledError) as error:  # no reason to lose our place
+            log.warning("attach took too long", extra={"requests": len(requests)})
+            raise TimeoutError from error
         except TROUBLE as error:
             log.warning("attach failed", extra={"reason": f"{type(error).__name__}: {error}"})
-            if not isinstance(error, TimeoutError):  # too much asked at once is no reason to lose our place
-                link.terminate()
+            session.terminate()
             raise ConnectionError(str(error)) from error
+        self.strangeness.note("relay_attach", strange)
+        for result in results:
+            log_reads(started, [] if result is None else result.events)
+        return results
 
     async def status(self) -> str:
         """relay_status for /ops. Raises ConnectionError with the reason when there is no answer."""
-        if self._link is None:
+        if self._session is None:
             raise ConnectionError(self.reason)
         try:
-            return await self._link.status()
+            status = await self.strangeness.noted("relay_status", self._session.status())
         except TROUBLE as error:
             log.warning("relay_status failed", extra={"reason": f"{type(error).__name__}: {error}"})
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
+        if status is None:
+            raise ConnectionError(self.strangeness.reason)
+        return status
 
 
-def tell_reads(started: float, events: list[Event]) -> None:
+def log_reads(started: float, events: list[Event]) -> None:
     """At level debug: which events were read, by a call that began then. For the fault matrix's checker."""
     if events and log.isEnabledFor(logging.DEBUG):
         log.debug("read", extra={"started": started, "cursors": [event.cursor for event in events]})

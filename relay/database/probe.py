@@ -1,4 +1,4 @@
-"""Does our LISTEN hear? A NOTIFY of our own, sent over the other connection every two seconds, has to come back."""
+"""Checks that LISTEN works: a NOTIFY sent over the other connection every two seconds has to come back."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from relay.admin.health import Metrics
-    from relay.database.heartbeat import Duties
-    from relay.database.session import Link
+    from relay.database.faults import Strangeness
+    from relay.database.heartbeat import Heartbeat
+    from relay.database.session import DatabaseSession
 
-log = logging.getLogger("relay.canary")
+log = logging.getLogger("relay.probe")
 
-CANARY_SECONDS = 2.0
+PROBE_SECONDS = 2.0
 
 
-class Canary:
+class ListenProbe:
     """mode: None until it is known, then notify or polling. Behind a pooler it proves nothing, and we poll."""
 
-    def __init__(self, metrics: Metrics, duties: Duties) -> None:
+    def __init__(self, metrics: Metrics, heartbeat: Heartbeat, strangeness: Strangeness) -> None:
         self._metrics = metrics
-        self._duties = duties
+        self._strangeness = strangeness
+        self._heartbeat = heartbeat
         self._nonce: str | None = None
         self._sent_at = 0.0
         self.mode: str | None = None
@@ -34,15 +36,15 @@ class Canary:
         self._nonce = None
         self.mode = None
 
-    async def keep_sending(self, link: Link) -> None:
-        """For as long as the link lasts: a call that hangs ends it."""
+    async def keep_sending(self, session: DatabaseSession) -> None:
+        """For as long as the session lasts: a call that hangs ends it."""
         while True:
             self._nonce = nonce = secrets.token_hex(8)
             self._sent_at = time.monotonic()  # before: it may be back before the call is
-            await link.probe(nonce)
-            await asyncio.sleep(CANARY_SECONDS)
+            await self._strangeness.noted("relay_probe", session.probe(nonce))
+            await asyncio.sleep(PROBE_SECONDS)
             if self._nonce == nonce and self.mode != "polling":
-                log.warning("deaf: polling every second", extra={"seconds": CANARY_SECONDS})
+                log.warning("deaf: polling every second", extra={"seconds": PROBE_SECONDS})
                 self._change("polling")
 
     def heard(self, payload: str) -> None:
@@ -50,12 +52,12 @@ class Canary:
         if payload != self._nonce or self.pooled:
             return
         self._nonce = None
-        self._duties.canary = time.monotonic() - self._sent_at
-        self._metrics.canary.set(self._duties.canary)
+        self._heartbeat.canary = time.monotonic() - self._sent_at
+        self._metrics.canary.set(self._heartbeat.canary)
         if self.mode != "notify":
             log.info("hears NOTIFY")
             self._change("notify")
 
     def _change(self, mode: str) -> None:
         self.mode = mode
-        self._duties.news()
+        self._heartbeat.changed()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
-from relay.frames import text_frame
-from relay.records import Answer, Block, Event, Page, Wanted
+from relay.database import rows as shape
+from relay.database.faults import StrangeAnswer, is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime, timedelta
-    from uuid import UUID
 
+    from relay.records import AttachRequest, AttachResult, Cursor, Event, Page, Wanted
     from relay.settings import Settings
+
+Made = TypeVar("Made")
 
 EVENTS = "after_hours_events"
 PROBE = "after_hours_probe"
@@ -26,11 +28,13 @@ STATUS_SECONDS = 10.0  # somebody looks at a page; nothing waits for it
 PAGE = 1000
 
 
-class Link:
+class DatabaseSession:
     """A listening and a calling connection to one primary; both live and die together.
 
     pooled: somebody in between hands out another backend for each transaction. Then nothing may be prepared, and
     each call is a transaction of its own, which keeps it on one backend.
+
+    A call raises StrangeAnswer, after which the session is as good as before, or what is_lost() tells: then it is not.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Link:
 
         listening = await connect()
         try:
-            link = cls(listening, await connect(), connect, pooled)
+            session = cls(listening, await connect(), connect, pooled)
         except BaseException:
             listening.terminate()
             raise
@@ -84,9 +88,9 @@ class Link:
             await listening.add_listener(EVENTS, lambda *_ignored: notified())
             await listening.add_listener(PROBE, lambda _connection, _pid, _channel, payload: probed(str(payload)))
         except BaseException:
-            link.terminate()
+            session.terminate()
             raise
-        return link
+        return session
 
     def terminate(self) -> None:
         """Drop both connections at once, whatever the network does."""
@@ -94,64 +98,29 @@ class Link:
             with suppress(Exception):
                 connection.terminate()
 
-    async def read(self, cursor: str | None) -> Page:
+    async def read(self, cursor: Cursor | None) -> Page:
         """Everything announced since the cursor, one page."""
-        rows = await self._fetch(self._listening, "select * from after_hours.relay_events($1, $2)", cursor, PAGE)
-        head = rows[0]
-        page = Page(head["life"], head["start"], head["cursor"], head["more"])
-        for row in rows[1:]:
-            if row["kind"] == "event":
-                page.events.append(
-                    Event(
-                        row["id"],
-                        row["uid"],
-                        row["user_id"],
-                        row["cursor"],
-                        text_frame(row["body"]),
-                        row["due_at"],
-                        row["emitted_at"],
-                    )
-                )
-            else:
-                page.blocks.append(Block(row["user_id"], row["issued_before"], row["blocked_ms"]))
-        return page
+        return await self._fetch(
+            self._listening,
+            lambda rows: shape.page_of(rows, cursor),
+            "select * from after_hours.relay_events($1, $2)",
+            cursor,
+            PAGE,
+        )
 
-    async def attach(
-        self, users: Sequence[UUID], cursors: Sequence[str | None], issued_at: Sequence[datetime]
-    ) -> list[Answer]:
+    async def attach(self, requests: Sequence[AttachRequest]) -> list[AttachResult]:
         """Where each of these users starts and what it has missed, of one snapshot."""
-        rows = await self._call("select * from after_hours.relay_attach($1, $2, $3)", users, cursors, issued_at)
-        answers = []
-        for user, row in zip(users, rows, strict=True):
-            missed = zip(
-                row["ids"] or (),
-                row["uids"] or (),
-                row["cursors"] or (),
-                row["bodies"] or (),
-                row["due_ats"] or (),
-                row["emitted_ats"] or (),
-                strict=True,
-            )
-            events = [
-                Event(id_, uid, user, cursor, text_frame(body), due_at, emitted_at)
-                for id_, uid, cursor, body, due_at, emitted_at in missed
-            ]
-            answers.append(
-                Answer(
-                    row["life"],
-                    row["head"],
-                    row["start"],
-                    row["cursor"],
-                    row["state"],
-                    row["blocked_ms"],
-                    events,
-                )
-            )
-        return answers
+        return await self._call(
+            lambda rows: shape.results_of(rows, requests),
+            "select * from after_hours.relay_attach($1, $2, $3)",
+            [request.user for request in requests],
+            [request.cursor for request in requests],
+            [request.issued_at for request in requests],
+        )
 
     async def probe(self, nonce: str) -> None:
         """Send the canary, on the calling connection: only a LISTEN that hears others brings it back."""
-        await self._call("select after_hours.relay_probe($1)", nonce)
+        await self._call(len, "select after_hours.relay_probe($1)", nonce)
 
     async def beat(
         self,
@@ -163,7 +132,8 @@ class Link:
         started: datetime,
     ) -> Wanted:
         """Say that this relay lives."""
-        rows = await self._call(
+        return await self._call(
+            shape.wanted_of,
             "select * from after_hours.relay_beat($1, $2, $3, $4, $5, $6)",
             node,
             state,
@@ -172,16 +142,15 @@ class Link:
             canary,
             started,
         )
-        row = rows[0]
-        return Wanted(row["wants_rescue"], row["wants_receipts"], row["heartbeat_age"], row["queue_usage"])
 
     async def rescue(self) -> str:
-        """Announce once for a scheduler that has stopped. Raises asyncpg.PostgresError: AH061, AH062."""
-        return str((await self._call("select after_hours.relay_rescue()"))[0][0])
+        """Announce once for a scheduler that has stopped. Also raises StrangeAnswer for AH061 and AH062."""
+        return await self._call(shape.text_of, "select after_hours.relay_rescue()")
 
     async def receipts(self, node: str, rows: Sequence[tuple[Event, datetime, datetime | None]]) -> None:
         """Remember first writes and acknowledgements."""
         await self._call(
+            len,
             "select after_hours.relay_receipts($1, $2, $3, $4, $5, $6)",
             node,
             [event.id for event, _, _ in rows],
@@ -195,16 +164,32 @@ class Link:
         """Aggregates of the database as JSON text, over a connection of its own: no client waits behind it."""
         connection = await self._connect()
         try:
-            return str(await connection.fetchval("select after_hours.relay_status()", timeout=STATUS_SECONDS))
+            call = "select after_hours.relay_status()"
+            return await self._fetch(connection, shape.text_of, call, seconds=STATUS_SECONDS)
         finally:
             await connection.close(timeout=1)
 
-    async def _call(self, call: str, *values: Any) -> list[Any]:
+    async def _call(self, made: Callable[[list[Any]], Made], call: str, *values: Any) -> Made:
         async with self._calls:
-            return await self._fetch(self._calling, call, *values)
+            return await self._fetch(self._calling, made, call, *values)
 
-    async def _fetch(self, connection: asyncpg.Connection[Any], call: str, *values: Any) -> list[Any]:
-        if not self._pooled:
-            return list(await connection.fetch(call, *values))
-        async with connection.transaction():
-            return list(await connection.fetch(call, *values))
+    async def _fetch(
+        self,
+        connection: asyncpg.Connection[Any],
+        made: Callable[[list[Any]], Made],
+        call: str,
+        *values: Any,
+        seconds: float | None = None,
+    ) -> Made:
+        """What `made` makes of the rows: what it can't be made of is as strange as an error of the function."""
+        try:
+            if not self._pooled:
+                return made(await connection.fetch(call, *values, timeout=seconds))
+            async with connection.transaction():
+                return made(await connection.fetch(call, *values, timeout=seconds))
+        except StrangeAnswer:
+            raise
+        except Exception as error:
+            if is_lost(error):
+                raise
+            raise StrangeAnswer(f"{type(error).__name__}: {error}") from error

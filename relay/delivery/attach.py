@@ -1,75 +1,127 @@
-"""Questions to relay_attach, in batches, one call at a time. An answer that doesn't fit any more is asked again.
+"""Questions to relay_attach, in batches, one call at a time. A result that doesn't fit any more is asked for again.
 
-It doesn't fit when it is of another generation (we have lost the connection or our place since) or of another life
-(another server, another epoch) than the log that the hub follows: ids of two lives say nothing about each other.
+It doesn't fit when it is of another generation (the connection or our place in the log was lost since) or of another
+incarnation (another server, another epoch) than the log that the hub follows: ids of two say nothing about each other.
+
+Whoever asks a question that is already waiting shares its result; not one that is already on its way to the database:
+that one's snapshot may be older than the asker. A question is dropped when the last one that waits for it leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from relay.records import Answer, Ask
+    from relay.records import AttachRequest, AttachResult, Socket
+
+    Attach = Callable[[list[AttachRequest]], Awaitable[Sequence[AttachResult | None]]]
+    Waiter = Socket | asyncio.Future[AttachResult | None]
 
 MIN_BATCH, MAX_BATCH = 25, 500  # users in one call; fewer after each that failed, more after each that did not
 
 
-class Asking:
-    """The queue. `life` is the hub's; while it is None nobody knows where the log stands, and nothing is asked."""
+class AttachQueue:
+    """The questions that wait, each with those who asked it; bounded by the clients that are here.
 
-    def __init__(self) -> None:
-        self.life: str | None = None
-        self.waiting: deque[Ask] = deque()
+    `incarnation` is the hub's; while it is None it is not known where the log stands, and nothing is asked.
+    `answer` takes one waiter and its result; None: the database has no answer to just this question.
+    """
+
+    def __init__(self, answer: Callable[[Waiter, AttachResult | None], None]) -> None:
+        self.incarnation: str | None = None
+        self._answer = answer
+        self._waiting: dict[AttachRequest, list[Waiter]] = {}
+        self._asked: dict[AttachRequest, list[Waiter]] = {}
         self._generation = 0
         self._size = MAX_BATCH
         self._news = asyncio.Event()
 
-    def put(self, ask: Ask) -> None:
+    def __len__(self) -> int:
+        """How many questions wait."""
+        return len(self._waiting)
+
+    def put(self, request: AttachRequest, waiter: Waiter) -> None:
         """Ask this with the next batch."""
-        self.waiting.append(ask)
+        self._waiting.setdefault(request, []).append(waiter)
         self._news.set()
 
-    def void(self) -> None:
-        """Answers that are still on their way count no more."""
+    def drop(self, request: AttachRequest, waiter: Waiter) -> None:
+        """The waiter has left; harmless when it has its result already."""
+        for questions in (self._waiting, self._asked):
+            waiters = questions.get(request, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters and questions is self._waiting:
+                    del questions[request]
+
+    def invalidate(self) -> None:
+        """Results that are still on their way count no more."""
         self._generation += 1
 
-    def followed(self, life: str) -> None:
-        """The log has been read, and this is the life it is in: what waited for that may be asked."""
-        self.life = life
-        if self.waiting:
+    def resume(self, incarnation: str) -> None:
+        """The log has been read, and this is the incarnation it is in: what waited for that may be asked."""
+        self.incarnation = incarnation
+        if self._waiting:
             self._news.set()
 
-    async def run(self, attach: Callable[[list[Ask]], Awaitable[list[Answer]]]) -> None:
-        """Until the process ends. `attach` raises ConnectionError."""
+    async def run(self, attach: Attach) -> None:
+        """Until the process ends. `attach` raises TimeoutError and ConnectionError; its results are in order."""
         while True:
             await self._news.wait()
             self._news.clear()
-            while self.waiting and self.life is not None:
+            while self._waiting and self.incarnation is not None:
                 if not await self._ask_some(attach):
                     break
                 await asyncio.sleep(0)
 
-    async def _ask_some(self, attach: Callable[[list[Ask]], Awaitable[list[Answer]]]) -> bool:
+    async def _ask_some(self, attach: Attach) -> bool:
         """One batch. False: wait until the log has been read again."""
-        batch = [self.waiting.popleft() for _ in range(min(self._size, len(self.waiting)))]
+        batch = list(islice(self._waiting, self._size))
+        self._asked = {request: self._waiting.pop(request) for request in batch}
         generation = self._generation
         try:
-            answers = await attach(batch)
+            results = await attach(batch)
+        except TimeoutError:
+            self._ask_less(batch)
+            return True
         except ConnectionError:
-            self.waiting.extendleft(reversed(batch))
             self._size = max(MIN_BATCH, self._size // 2)
+            self._put_back(batch)
             return False
         self._size = min(MAX_BATCH, self._size * 2)
-        again = []
-        for ask, answer in zip(batch, answers, strict=True):
-            if generation == self._generation and answer.life == self.life:
-                ask.answer(answer)
+        unfit = []
+        for request, result in zip(batch, results, strict=True):
+            if result is None or (generation == self._generation and result.incarnation == self.incarnation):
+                self._tell(request, result)
             else:
-                again.append(ask)
-        self.waiting.extendleft(reversed(again))
-        # Of this generation and yet unfit: the answer is of a life that the log has still to tell us of.
-        return not again or generation != self._generation
+                unfit.append(request)
+        self._put_back(unfit)
+        # Of this generation and yet unfit: the result is of an incarnation that the log has still to tell us of.
+        return not unfit or generation != self._generation
+
+    def _ask_less(self, batch: list[AttachRequest]) -> None:
+        """A batch took too long: smaller ones, after all others, until the one that takes so long is alone."""
+        if len(batch) == 1:
+            self._tell(batch[0], None)
+            return
+        self._size = len(batch) // 2
+        for request in batch:
+            for waiter in self._asked.pop(request):
+                self._waiting.setdefault(request, []).append(waiter)
+
+    def _put_back(self, requests: Iterable[AttachRequest]) -> None:
+        """In front of all others, without those whose askers have left meanwhile."""
+        front = {}
+        for request in requests:
+            if waiters := self._asked.pop(request):
+                front[request] = waiters + self._waiting.pop(request, [])
+        if front:
+            self._waiting = front | self._waiting
+
+    def _tell(self, request: AttachRequest, result: AttachResult | None) -> None:
+        for waiter in self._asked.pop(request):
+            self._answer(waiter, result)

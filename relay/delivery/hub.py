@@ -5,24 +5,25 @@ Joining, this way and no other: register as holding, relay_attach, hello, replay
 
 from __future__ import annotations
 
-import logging
+import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from relay import frames
-from relay.delivery.attach import Asking
-from relay.records import Ask, Socket
+from relay.delivery.attach import AttachQueue
+from relay.records import UNKNOWN, AttachRequest, Hold, Socket
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
     from uuid import UUID
 
     from relay.admin.health import Metrics
     from relay.auth import Identity
+    from relay.delivery.attach import Attach, Waiter
     from relay.delivery.receipts import Receipts
-    from relay.records import Answer, Event, Page
+    from relay.records import AttachResult, Cursor, Event, Page
     from relay.websocket.stock import Sink
-
-log = logging.getLogger("relay.hub")
 
 MAX_HELD = 1000  # rows
 
@@ -37,18 +38,18 @@ class Hub:
         self.users: dict[UUID, list[Socket]] = {}
         self.count = 0
         self.left = 0  # clients that were here, ever
-        self.cursor: str | None = None
+        self.cursor: Cursor | None = None
         self._is_stale = False
-        self._asking = Asking()
+        self._queue = AttachQueue(self._answer)
 
     @property
-    def life(self) -> str | None:
+    def incarnation(self) -> str | None:
         """Which server and epoch the log is followed in; None until it has been read."""
-        return self._asking.life
+        return self._queue.incarnation
 
     # ---- joining and leaving
 
-    def join(self, identity: Identity, sink: Sink, cursor: str | None, now: float) -> Socket:
+    def join(self, identity: Identity, sink: Sink, cursor: Cursor | None, now: float) -> Socket:
         """Register a client as holding and ask where it starts."""
         socket = Socket(identity, sink, cursor, joined_at=now, pinged_at=now, drained_at=now)
         self.users.setdefault(identity.user, []).append(socket)
@@ -58,6 +59,9 @@ class Hub:
 
     def leave(self, socket: Socket) -> None:
         """Forget a client; harmless when it is forgotten already."""
+        if socket.held is not None:
+            self._queue.drop(socket.held.request, socket)
+            socket.held = None
         sockets = self.users.get(socket.identity.user, [])
         if socket in sockets:
             sockets.remove(socket)
@@ -77,44 +81,62 @@ class Hub:
         if socket.held is None:
             self._hold(socket, "snapshot")
         else:
-            socket.wants_sync = True
+            socket.held.wants_sync = True
 
     def sockets(self) -> list[Socket]:
         """Every client, as a list that may be walked while clients leave."""
         return [socket for sockets in self.users.values() for socket in sockets]
 
-    def ask(self, identity: Identity, cursor: str | None, answer: Callable[[Answer], None]) -> None:
-        """Ask relay_attach; `answer` is called when the hub's state and the answer belong together."""
-        self._asking.put(Ask(identity.user, cursor, identity.issued_at, answer))
+    @contextmanager
+    def question(self, identity: Identity, cursor: Cursor | None) -> Iterator[asyncio.Future[AttachResult | None]]:
+        """Ask relay_attach for as long as the block lasts: the result, or None if there is none for this user."""
+        request = AttachRequest(identity.user, cursor, identity.issued_at)
+        answered: asyncio.Future[AttachResult | None] = asyncio.get_running_loop().create_future()
+        self._queue.put(request, answered)
+        try:
+            yield answered
+        finally:
+            self._queue.drop(request, answered)
 
     def _hold(self, socket: Socket, kind: str | None) -> None:
-        socket.held = []
-        self.ask(socket.identity, socket.cursor, lambda answer: self._start(socket, kind, answer))
+        request = AttachRequest(socket.identity.user, socket.cursor, socket.identity.issued_at)
+        socket.held = Hold(kind, request)
+        self._queue.put(request, socket)
 
-    def _start(self, socket: Socket, kind: str | None, answer: Answer) -> None:
-        if socket.held is None or socket not in self.users.get(socket.identity.user, ()):
+    def _answer(self, waiter: Waiter, result: AttachResult | None) -> None:
+        if not isinstance(waiter, Socket):
+            if not waiter.done():
+                waiter.set_result(result)
+        elif result is None:
+            self.close(waiter, frames.FAILED, frames.jittered(2_000, 10_000))
+        else:
+            self._start(waiter, result)
+
+    def _start(self, socket: Socket, result: AttachResult) -> None:
+        hold = socket.held
+        if hold is None:
             return
-        if answer.start == "blocked":
-            self.refuse(socket, answer.blocked_ms)
+        kind = hold.kind
+        if result.start == "blocked":
+            self.refuse(socket, result.blocked_ms)
             return
         if not socket.has_hello:
             kind = "hello"
-        elif answer.start == "reset":
+        elif result.start == "reset":
             kind = "reset"
-        if kind is not None and answer.state is not None:
-            socket.sink.write(frames.snapshot(kind, self.node, socket.identity.expires_at, answer.state))
-            socket.cursor = answer.cursor
+        if kind is not None and result.state is not None:
+            socket.sink.write(frames.snapshot(kind, self.node, socket.identity.expires_at, result.state))
+            socket.cursor = result.cursor
         socket.has_hello = True
-        held, socket.held, socket.last = socket.held, None, 0
-        for event in answer.events:
+        socket.held, socket.last = None, 0
+        for event in result.events:
             self._deliver(socket, event)
-        socket.last = answer.head
-        for event in held:
+        socket.last = result.head
+        for event in hold.events:
             self._deliver(socket, event)
         if not self._is_stale:
             self._live(socket)
-        if socket.wants_sync:
-            socket.wants_sync = False
+        if hold.wants_sync:
             self.sync(socket)
 
     def refuse(self, socket: Socket, blocked_ms: int | None) -> None:
@@ -124,11 +146,22 @@ class Hub:
         else:
             self.close(socket, frames.TOKEN, 1000)
 
+    def block_questions(self, users: Iterable[UUID]) -> list[AttachRequest]:
+        """One question for each token of these users; only whether it is blocked counts of the results."""
+        tokens = {(user, socket.identity.issued_at): None for user in users for socket in self.users.get(user, ())}
+        return [AttachRequest(user, UNKNOWN, issued_at) for user, issued_at in tokens]
+
+    def refuse_token(self, user: UUID, issued_at: datetime, blocked_ms: int | None) -> None:
+        """Close the clients of a user whose token was issued then."""
+        for socket in tuple(self.users.get(user, ())):
+            if socket.identity.issued_at == issued_at:
+                self.refuse(socket, blocked_ms)
+
     # ---- following the log
 
     def take(self, page: Page) -> None:
-        """Pass on what relay_events answered. Ids of two lives don't compare: then everybody starts again."""
-        if (self.life is not None and page.life != self.life) or page.start == "reset":
+        """Pass on what relay_events answered. Ids of two incarnations don't compare: then every client starts again."""
+        if (self.incarnation is not None and page.incarnation != self.incarnation) or page.start == "reset":
             self.attach_afresh()
         for event in page.events:
             self.metrics.events.inc()
@@ -140,16 +173,16 @@ class Hub:
                 if outdated or block.blocked_ms is not None:
                     self.refuse(socket, block.blocked_ms)
         self.cursor = page.cursor
-        self._asking.followed(page.life)
+        self._queue.resume(page.incarnation)
 
     def attach_afresh(self) -> None:
-        """Make every client join again with its own cursor; what was held or asked before is void."""
-        self._asking.void()
+        """Make every client join again with its own cursor; what was held or asked before counts no more."""
+        self._queue.invalidate()
         for socket in self.sockets():
-            waits = socket.held is not None
-            socket.held = []
-            if not waits:
+            if socket.held is None:
                 self._hold(socket, None)
+            else:
+                socket.held.events.clear()
 
     def tell_stale(self, since: float) -> None:
         """Say to everybody that nothing has been read since then."""
@@ -173,13 +206,13 @@ class Hub:
             socket.replayed = None
 
     def lost(self) -> None:
-        """The connection is gone: answers that are still on their way count no more."""
-        self._asking.void()
+        """The connection is gone: results that are still on their way count no more."""
+        self._queue.invalidate()
 
     def _deliver(self, socket: Socket, event: Event) -> None:
         if socket.held is not None:
-            socket.held.append(event)
-            if len(socket.held) > MAX_HELD:
+            socket.held.events.append(event)
+            if len(socket.held.events) > MAX_HELD:
                 self.close(socket, frames.TRY_LATER, frames.jittered(500, 3000))
         elif event.id > socket.last:
             socket.last = event.id
@@ -189,6 +222,10 @@ class Hub:
                     socket.replayed += 1
                 self.receipts.written(socket, event)
 
-    async def attach_forever(self, attach: Callable[[list[Ask]], Awaitable[list[Answer]]]) -> None:
-        """Answer who joins, until the process ends. `attach` raises ConnectionError."""
-        await self._asking.run(attach)
+    def waiting(self) -> int:
+        """How many questions wait to be asked."""
+        return len(self._queue)
+
+    async def attach_forever(self, attach: Attach) -> None:
+        """Answer who joins, until the process ends. `attach` raises TimeoutError and ConnectionError."""
+        await self._queue.run(attach)

@@ -1,4 +1,4 @@
-"""Collects what was written and acknowledged, for relay_receipts once a second; drops it rather than wait."""
+"""Collects what was written and acknowledged, for relay_receipts once a second; what is too much is dropped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from relay.admin.health import Metrics
-    from relay.records import Event, Socket
+    from relay.records import Cursor, Event, Socket
+
+    Receipt = tuple[Event, datetime, datetime | None]  # when first written, when first acknowledged
 
 MAX_PENDING = 20_000  # events; beyond it receipts are dropped and counted
 MAX_UNACKED = 32  # events a client may be behind with acknowledging
@@ -21,7 +23,7 @@ class Receipts:
     def __init__(self, metrics: Metrics) -> None:
         self.wanted = True
         self._metrics = metrics
-        self._pending: dict[UUID, tuple[Event, datetime, datetime | None]] = {}
+        self._pending: dict[UUID, Receipt] = {}
 
     def written(self, socket: Socket, event: Event) -> None:
         """An event went to one of its user's sockets."""
@@ -38,7 +40,7 @@ class Receipts:
         if event.uid not in self._pending:
             self._put(event, now, None)
 
-    def acked(self, socket: Socket, cursor: object) -> None:
+    def acked(self, socket: Socket, cursor: Cursor | None) -> None:
         """A client has handled everything up to a cursor: counts only for what this socket was sent."""
         unacked = socket.unacked or []
         sent = [event.cursor for event in unacked]
@@ -57,7 +59,7 @@ class Receipts:
         else:
             self._pending[event.uid] = (event, written, acked)
 
-    def take(self) -> list[tuple[Event, datetime, datetime | None]]:
+    def take(self) -> list[Receipt]:
         """What is to be written now; the caller has it from here on."""
         rows = list(self._pending.values())
         self._pending.clear()

@@ -6,7 +6,10 @@ Nothing here makes a token, writes a session, or logs what a client sent.
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
@@ -15,6 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 from relay import frames
 from relay.auth import Refused
 from relay.public.origin import RequestPolicy, bearer
+from relay.records import parse_cursor
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,12 +29,10 @@ if TYPE_CHECKING:
     from relay.auth import Identity, Verifier
     from relay.database.listener import Listener
     from relay.delivery.hub import Hub
-    from relay.records import Answer, Socket
+    from relay.records import AttachResult, Cursor, Socket
     from relay.settings import Settings
     from relay.websocket.limits import UserLimiter
     from relay.websocket.stock import Sink
-
-log = logging.getLogger("relay.routes")
 
 AUTH_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
@@ -76,7 +78,7 @@ class Routes:
         offered = websocket.scope.get("subprotocols", [])
         await websocket.accept(subprotocol=frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else None)
         sink: Sink = websocket.scope["state"]["sink"]
-        cursor = (websocket.scope["query_string"] and websocket.query_params.get("after")) or None
+        after: object = (websocket.scope["query_string"] and websocket.query_params.get("after")) or None
         try:
             token = bearer(websocket)
             if token is None:
@@ -84,7 +86,7 @@ class Routes:
                     first = frames.parse(await receive(websocket))
                 if first["type"] != "auth":
                     raise frames.BadFrame("the first frame must be auth")
-                token, cursor = first.get("token"), first.get("after") or cursor
+                token, after = first.get("token"), first.get("after") or after
             identity = self._verify(token)
         except TimeoutError:
             self._refuse(sink, "no_auth", frames.NO_AUTH, frames.jittered(500, 3000))
@@ -95,7 +97,7 @@ class Routes:
         except Gone:
             return
         else:
-            await self._serve(sink, identity, cursor if isinstance(cursor, str) else None)
+            await self._serve(sink, identity, parse_cursor(after))
 
     async def nowhere(self, websocket: WebSocket) -> None:
         """A handshake for any other path."""
@@ -105,12 +107,15 @@ class Routes:
         """A request for /ws that is no handshake."""
         return JSONResponse({"error": "not_a_websocket"}, status_code=426, headers={"Upgrade": "websocket"})
 
-    async def _serve(self, sink: Sink, identity: Identity, cursor: str | None) -> None:
+    async def _serve(self, sink: Sink, identity: Identity, cursor: Cursor | None) -> None:
         if (
             self._hub.count >= self._settings.max_sockets
             or len(self._hub.users.get(identity.user, ())) >= self._settings.max_sockets_per_user
         ):
             self._refuse(sink, "too_many", frames.TOO_MANY, frames.jittered(5_000, 30_000))
+            return
+        if wait := self._wait(identity):
+            self._refuse(sink, "user_rate", frames.TOO_MANY, wait)
             return
         socket = self._hub.join(identity, sink, cursor, asyncio.get_running_loop().time())
         await sink.follow(self, socket)
@@ -135,16 +140,28 @@ class Routes:
 
     def _heard(self, socket: Socket, message: dict[str, Any]) -> None:
         if message["type"] == "sync":
-            self._hub.sync(socket)
+            self._sync(socket)
         elif message["type"] == "ack":
-            self._hub.receipts.acked(socket, message.get("cursor"))
+            self._hub.receipts.acked(socket, parse_cursor(message.get("cursor")))
         elif message["type"] == "auth":
             identity = self._verify(message.get("token"))
             if identity.user != socket.identity.user:
                 raise frames.BadFrame("another user")
             socket.identity = identity
             socket.was_warned = False
-            self._hub.sync(socket)  # asks again whether this token is let in, and shows its new end
+            self._sync(socket)  # asks again whether this token is let in, and shows its new end
+
+    def _sync(self, socket: Socket) -> None:
+        if wait := self._wait(socket.identity):
+            self._metrics.refused.labels("user_rate").inc()
+            self._hub.close(socket, frames.TOO_MANY, wait)
+        else:
+            self._hub.sync(socket)
+
+    def _wait(self, identity: Identity) -> int:
+        """0 if the user may ask the database once more; else when to come back, in milliseconds."""
+        seconds = self._user_limiter.wait(identity.user, asyncio.get_running_loop().time())
+        return frames.jittered(ceil(seconds * 1000), ceil(seconds * 1000) + 3000) if seconds else 0
 
     def _refuse(self, sink: Sink, reason: str, code: int, retry_ms: int) -> None:
         self._metrics.refused.labels(reason).inc()
@@ -154,7 +171,11 @@ class Routes:
     def _verify(self, token: object) -> Identity:
         if not isinstance(token, str):
             raise Refused("no_token")
-        return self._verifier.verify(token)
+        identity = self._verifier.verify(token)
+        # The issuer's clock may be ahead. Whoever was here before a disconnect_user() must not pass for one after it.
+        if identity.issued_at.timestamp() > (now := time.time()):
+            return replace(identity, issued_at=datetime.fromtimestamp(now, UTC))
+        return identity
 
     # ---- /events
 
@@ -169,34 +190,32 @@ class Routes:
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
             return JSONResponse({"error": "token"}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
-        wait = self._user_limiter.wait(identity.user, asyncio.get_running_loop().time())
-        if wait:
+        if wait := self._wait(identity):
             self._metrics.refused.labels("user_rate").inc()
-            return too_many_requests(wait)
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-        def answer(given: Answer) -> None:
-            if not answered.done():
-                answered.set_result(given)
-
-        self._hub.ask(identity, request.query_params.get("after") or None, answer)
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                given = await answered
-        except TimeoutError:
+            after = {"Retry-After": str(ceil(wait / 1000))}
+            return JSONResponse({"error": "user_rate", "retryAfterMs": wait}, status_code=429, headers=after)
+        result = None
+        if self._hub.waiting() < self._settings.max_sockets:
+            result = await self._ask(request, identity, parse_cursor(request.query_params.get("after")))
+        if result is None:
             return JSONResponse({"error": "try later"}, status_code=503, headers={"Retry-After": "2"})
-        if given.state is None:
-            retry = {"retryAfterMs": given.blocked_ms or 0}
-            return JSONResponse({"error": "blocked", **retry}, status_code=401 if given.blocked_ms is None else 403)
-        events = ",".join(frames.payload(event.frame) for event in given.events)
-        return Response(f'{given.state[:-1]},"events":[{events}]}}', media_type="application/json")
+        if result.state is None:
+            retry = {"retryAfterMs": result.blocked_ms or 0}
+            return JSONResponse({"error": "blocked", **retry}, status_code=401 if result.blocked_ms is None else 403)
+        if result.body is None:
+            events = ",".join(frames.payload(event.frame) for event in result.events)
+            result.body = f'{result.state[:-1]},"events":[{events}]}}'.encode()
+        return Response(result.body, media_type="application/json")
 
-
-def too_many_requests(wait: float) -> Response:
-    """The answer to a user that has asked too often; `wait`: seconds until it may ask again."""
-    retry = frames.jittered(int(wait * 1000), int(wait * 1000) + 2000)
-    headers = {"Retry-After": str(-(-retry // 1000))}
-    return JSONResponse({"error": "user_rate", "retryAfterMs": retry}, status_code=429, headers=headers)
+    async def _ask(self, request: Request, identity: Identity, cursor: Cursor | None) -> AttachResult | None:
+        """None: no answer in time, or the client has left; then its question is not asked any more."""
+        leaving = asyncio.create_task(left(request))
+        try:
+            with self._hub.question(identity, cursor) as answered:
+                await asyncio.wait((answered, leaving), timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                return answered.result() if answered.done() else None
+        finally:
+            leaving.cancel()
 
 
 class Gone(Exception):
@@ -209,3 +228,9 @@ async def receive(websocket: WebSocket) -> dict[str, Any]:
     if message["type"] == "websocket.disconnect":
         raise Gone
     return message
+
+
+async def left(request: Request) -> None:
+    """Wait until the client of a plain request has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

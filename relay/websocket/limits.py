@@ -28,7 +28,7 @@ BURST_SECONDS = 3.0  # of requests that may come at once after a quiet time
 REFILL_SECONDS = 10.0  # in which an address may come back with all of its connections
 UNREADABLE_SHARE = 10  # addresses' limits that all clients whose forwarded address can't be read have together
 NETWORK_SHARE = 16  # addresses' limits that one IPv6 /48 has: as many customers, each with a /64
-QUESTION_RATE, QUESTION_BURST = 4.0, 40.0  # of one user: a second, at once (all connections of a user come back)
+QUESTION_RATE, QUESTION_BURST = 5.0, 60.0  # of one user: a second, at once (all connections of a user come back)
 MAX_USERS = 50_000  # whose buckets are kept
 UNREADABLE = "unreadable"
 

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from relay.records import parse_cursor
 from tests.relay.conftest import Running, eventually
 from tests.relay.test_joining import FakeSink, identity, now
 
@@ -42,7 +43,9 @@ async def test_200_users_with_each_others_cursors_see_only_their_own(
     async def come_and_go(user: UUID) -> None:
         while writing:
             sink = FakeSink()
-            socket = relay.relay.hub.join(identity(user), sink, random.choice([None, *cursors[-50:]]), now())
+            socket = relay.relay.hub.join(
+                identity(user), sink, parse_cursor(random.choice([None, *cursors[-50:]])), now()
+            )
             await asyncio.sleep(random.random() * 0.3)
             relay.relay.hub.leave(socket)
             seen[user] += sink.frames
@@ -79,11 +82,14 @@ async def test_5000_clients_that_come_back_at_once_are_resumed_while_events_flow
     head = f"aaaaaaaa-{len(users)}"
     await eventually(lambda: relay.relay.hub.cursor == head)
     live = FakeSink()
-    there = relay.relay.hub.join(identity(watched), live, head, now())
+    there = relay.relay.hub.join(identity(watched), live, parse_cursor(head), now())
     await eventually(lambda: there.has_hello)
     rows = db.execute("select user_id, id from after_hours.events order by id limit 5000").fetchall()
     started = time.monotonic()
-    sockets = [relay.relay.hub.join(identity(row.user_id), FakeSink(), f"aaaaaaaa-{row.id - 1}", now()) for row in rows]
+    sockets = [
+        relay.relay.hub.join(identity(row.user_id), FakeSink(), parse_cursor(f"aaaaaaaa-{row.id - 1}"), now())
+        for row in rows
+    ]
     latest: list[float] = []
     while not all(socket.has_hello for socket in sockets):
         sent, had = time.monotonic(), len(live.events)

@@ -11,7 +11,7 @@ from prometheus_client import Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.admin.health import LATENESS, Lateness, Metrics
-from relay.records import Event
+from relay.records import Cursor, Event
 from tests.relay.conftest import Running, expire
 
 if TYPE_CHECKING:
@@ -69,6 +69,6 @@ def test_a_frame_is_measured_cheaply() -> None:
     import timeit
 
     metrics, now = Metrics(), datetime.now(UTC)
-    event = Event(1, uuid4(), uuid4(), "c", b"", now - timedelta(seconds=1), now)
+    event = Event(1, uuid4(), uuid4(), Cursor("c"), b"", now - timedelta(seconds=1), now)
     assert min(timeit.repeat(lambda: metrics.sent(event, now), number=1000, repeat=5)) < 0.01, "10 µs at the very most"
     assert b"due_to_sent_seconds_count 5000.0" in generate_latest(metrics.registry)

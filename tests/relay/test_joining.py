@@ -22,7 +22,7 @@ from relay.delivery import hub
 from relay.delivery.attach import MAX_BATCH
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
-from relay.records import Answer, Block, Event, Page, Socket
+from relay.records import AttachResult, Block, Cursor, Event, Page, Socket, parse_cursor
 from relay.websocket.stock import Follower
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
 
@@ -114,7 +114,7 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
         cursor: str | None = "aaaaaaaa-0"
         while writing:
             sink = FakeSink()
-            socket = relay.relay.hub.join(identity(user), sink, cursor, now())
+            socket = relay.relay.hub.join(identity(user), sink, parse_cursor(cursor), now())
             if random.random() < 0.5:
                 await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
             await asyncio.sleep(random.random() * 0.02)
@@ -139,7 +139,7 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
         assert got[user] == sent[user][: len(got[user])]
         # what came after the last connection had left is still to be replayed
         sink = FakeSink()
-        socket = relay.relay.hub.join(identity(user), sink, (got[user] or ["aaaaaaaa-0"])[-1], now())
+        socket = relay.relay.hub.join(identity(user), sink, parse_cursor((got[user] or ["aaaaaaaa-0"])[-1]), now())
         await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
         assert got[user] + sink.events == sent[user]
 
@@ -163,7 +163,7 @@ async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
     first, second = cursors(db)
     await eventually(lambda: running.relay.hub.cursor == second)
     sink = FakeSink()
-    running.relay.hub.join(identity(user), sink, first, now())
+    running.relay.hub.join(identity(user), sink, parse_cursor(first), now())
     async with asyncio.timeout(5):
         await answered.wait()
     expire(db, user)
@@ -184,16 +184,16 @@ async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
 def event(user: UUID, id_: int, epoch: str = "aaaaaaaa") -> Event:
     now = datetime.now(UTC)
     text = json.dumps({"type": "after_hours:x", "id": str(uuid4()), "cursor": f"{epoch}-{id_}"})
-    return Event(id_, uuid4(), user, f"{epoch}-{id_}", frames.text_frame(text), now, now)
+    return Event(id_, uuid4(), user, Cursor(f"{epoch}-{id_}"), frames.text_frame(text), now, now)
 
 
 def page(life: str, *events: Event, start: str = "replayed", cursor: str = "c") -> Page:
-    return Page(life, start, cursor, False, list(events))
+    return Page(life, start, Cursor(cursor), False, list(events))
 
 
-def answer(life: str, head: int, *events: Event, start: str = "replayed", cursor: str = "aaaaaaaa-0") -> Answer:
+def answer(life: str, head: int, *events: Event, start: str = "replayed", cursor: str = "aaaaaaaa-0") -> AttachResult:
     state = f'{{"start":"{start}","cursor":"{cursor}","serverTime":"","sessions":[]}}'
-    return Answer(life, head, start, cursor, state, None, list(events))
+    return AttachResult(life, head, start, Cursor(cursor), state, None, list(events))
 
 
 class Bench:
@@ -202,15 +202,15 @@ class Bench:
     def __init__(self) -> None:
         metrics = Metrics()
         self.hub = Hub("n", metrics, Receipts(metrics))
-        self.asked: asyncio.Queue[tuple[list[Any], asyncio.Future[list[Answer]]]] = asyncio.Queue()
+        self.asked: asyncio.Queue[tuple[list[Any], asyncio.Future[list[AttachResult]]]] = asyncio.Queue()
         self.task = asyncio.create_task(self.hub.attach_forever(self._attach))
 
-    async def _attach(self, asks: list[Any]) -> list[Answer]:
-        given: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+    async def _attach(self, asks: list[Any]) -> list[AttachResult]:
+        given: asyncio.Future[list[AttachResult]] = asyncio.get_running_loop().create_future()
         self.asked.put_nowait((asks, given))
         return await given
 
-    async def ask(self) -> tuple[list[Any], asyncio.Future[list[Answer]]]:
+    async def ask(self) -> tuple[list[Any], asyncio.Future[list[AttachResult]]]:
         async with asyncio.timeout(1):
             return await self.asked.get()
 
@@ -243,7 +243,7 @@ async def test_what_is_read_while_joining_is_held_and_not_repeated(bench: Bench,
 async def test_an_answer_of_another_life_is_asked_again(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     sink = FakeSink()
-    bench.hub.join(identity(user), sink, "aaaaaaaa-3", 0)
+    bench.hub.join(identity(user), sink, Cursor("aaaaaaaa-3"), 0)
     asks, given = await bench.ask()
     assert asks[0].cursor == "aaaaaaaa-3"
     given.set_result([answer("B", 900)])
@@ -262,7 +262,7 @@ async def test_ids_issued_again_after_a_failover_are_not_taken_for_old_ones(benc
     """A socket that had joined at head 1604 of A must get 1566 of B."""
     bench.hub.take(page("A"))
     sink = FakeSink()
-    bench.hub.join(identity(user), sink, "aaaaaaaa-1500", 0)
+    bench.hub.join(identity(user), sink, Cursor("aaaaaaaa-1500"), 0)
     _, given = await bench.ask()
     given.set_result([answer("A", 1604, cursor="aaaaaaaa-1500")])
     await bench.settle()
@@ -282,7 +282,7 @@ async def test_ids_issued_again_after_a_failover_are_not_taken_for_old_ones(benc
 async def test_what_was_held_of_a_lost_life_is_not_sent(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     sink = FakeSink()
-    bench.hub.join(identity(user), sink, "aaaaaaaa-1500", 0)
+    bench.hub.join(identity(user), sink, Cursor("aaaaaaaa-1500"), 0)
     _, given = await bench.ask()
     bench.hub.take(page("A", event(user, 1600)))
     bench.hub.take(page("B"))
@@ -299,7 +299,7 @@ async def test_a_reset_of_the_log_attaches_everybody_afresh_and_voids_what_is_un
 ) -> None:
     bench.hub.take(page("A"))
     live, joining = FakeSink(), FakeSink()
-    bench.hub.join(identity(user), live, "aaaaaaaa-1", 0)
+    bench.hub.join(identity(user), live, Cursor("aaaaaaaa-1"), 0)
     _, given = await bench.ask()
     given.set_result([answer("A", 1, cursor="aaaaaaaa-1")])
     await bench.settle()
@@ -468,6 +468,6 @@ async def test_warnings_moved_before_the_join_are_not_replayed(relay: Running, d
     session = warn(db, user)
     sink = FakeSink()
     db.execute("select after_hours.extend_session(%s, interval '1 hour')", (session,))
-    socket = relay.relay.hub.join(identity(user), sink, "aaaaaaaa-0", now())
+    socket = relay.relay.hub.join(identity(user), sink, Cursor("aaaaaaaa-0"), now())
     await eventually(lambda: socket.has_hello)
     assert sink.events == []

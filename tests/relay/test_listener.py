@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from relay.database.session import Link
+from relay.database.session import DatabaseSession
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ async def test_a_killed_connection_is_made_again_and_nothing_is_lost(
 
 
 async def test_a_killed_calling_connection_alone_is_noticed(relay: Running, db: Connection, user: UUID) -> None:
-    link = relay.relay.listener._link
-    assert link
-    db.execute("select pg_terminate_backend(%s)", (link._calling.get_server_pid(),))
-    await eventually(lambda: relay.relay.listener._link not in (None, link))
+    session = relay.relay.listener._session
+    assert session
+    db.execute("select pg_terminate_backend(%s)", (session._calling.get_server_pid(),))
+    await eventually(lambda: relay.relay.listener._session not in (None, session))
     async with relay.peer(user) as peer:
         assert peer.frames[0]["type"] == "hello"
 
@@ -80,17 +80,17 @@ async def test_a_silent_server_makes_it_stale_then_live_with_the_count(
     """Everything hangs: calls time out, new connections do not come about."""
     monkeypatch.setattr("relay.database.listener.STALE_SECONDS", 1.0)
     monkeypatch.setattr("relay.database.session.CALL_SECONDS", 0.3)
-    original = Link.read
+    original = DatabaseSession.read
     hangs = True
 
-    async def read(self: Link, cursor: str | None) -> Any:
+    async def read(self: DatabaseSession, cursor: Any) -> Any:
         if hangs:
             await asyncio.sleep(0.3)
             raise TimeoutError
         return await original(self, cursor)
 
     async with relay.peer(user) as peer:
-        monkeypatch.setattr(Link, "read", read)
+        monkeypatch.setattr(DatabaseSession, "read", read)
         await peer.until(lambda it: it.of("stale"), 4)
         assert relay.relay.listener.state == "stale"
         async with httpx.AsyncClient() as client:

@@ -140,7 +140,7 @@ async def test_a_status_that_raises_is_shown_with_its_reason_and_logged(
         said = (await fetch(relay, "application/json")).json()
         assert said["relay"]["state"] == "live"
         assert said["database"] is None
-        assert said["error"] == "DataError: an <odd> row"
+        assert said["error"] == "the database answers strangely: relay_status: DataError: an <odd> row"
         html = (await fetch(relay)).text
         assert "an &lt;odd&gt; row" in html
         assert "this page: following" not in html

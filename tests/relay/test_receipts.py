@@ -96,7 +96,7 @@ async def test_receipts_can_be_switched_off(start_relay: StartRelay, db: Connect
 
 
 def test_what_is_kept_for_a_client_that_never_acknowledges_is_bounded() -> None:
-    from relay.records import Event, Socket
+    from relay.records import Cursor, Event, Socket
     from tests.relay.test_joining import FakeSink, identity
 
     receipts = Receipts(Metrics())
@@ -104,11 +104,11 @@ def test_what_is_kept_for_a_client_that_never_acknowledges_is_bounded() -> None:
     socket = Socket(identity(user), FakeSink(), None, 0, 0)
     at = datetime.now(UTC)
     for number in range(1000):
-        receipts.written(socket, Event(number, uuid4(), user, f"aaaaaaaa-{number}", b"\x81\x00", at, at))
+        receipts.written(socket, Event(number, uuid4(), user, Cursor(f"aaaaaaaa-{number}"), b"\x81\x00", at, at))
     assert socket.unacked
     assert len(socket.unacked) == MAX_UNACKED
     receipts.take()
-    receipts.acked(socket, "aaaaaaaa-0")
+    receipts.acked(socket, Cursor("aaaaaaaa-0"))
     assert receipts.take() == [], "older than what is remembered: not acknowledged, rather than guessed"
-    receipts.acked(socket, "aaaaaaaa-999")
+    receipts.acked(socket, Cursor("aaaaaaaa-999"))
     assert len(receipts.take()) == MAX_UNACKED

@@ -13,7 +13,7 @@ from relay.admin.health import Metrics
 from relay.auth import Identity
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
-from relay.records import Answer, Socket
+from relay.records import Socket
 from relay.settings import Settings
 from relay.websocket import keepalive
 from relay.websocket.keepalive import Sweeper
@@ -33,8 +33,7 @@ class Sweep:
         who = identity(user) if expires_at is None else Identity(user, identity(user).issued_at, expires_at)
         self.socket: Socket = self.hub.join(who, self.sink, None, 0.0)
         if joined:
-            given: Answer = answer("A", 0, start="fresh")
-            self.hub._asking.waiting.popleft().answer(given)
+            self.hub._answer(self.socket, answer("A", 0, start="fresh"))
 
     def at(self, now: float, wall: float | None = None) -> None:
         self.sweeper.sweep(self.hub.sockets(), now, wall if wall is not None else time.time())
@@ -105,7 +104,7 @@ async def test_nothing_is_said_before_hello() -> None:
     sweep = Sweep(uuid4(), expires_at=1000.0, joined=False, ping_seconds=1)
     sweep.at(4.9, 990)
     assert sweep.sink.kinds == []
-    sweep.hub._asking.waiting.popleft().answer(answer("A", 0, start="fresh"))
+    sweep.hub._start(sweep.hub.sockets()[0], answer("A", 0, start="fresh"))
     sweep.at(4.95, 990)
     sweep.at(4.99, 990)
     assert sweep.sink.kinds == ["hello", "ping", "auth_expiring"]
