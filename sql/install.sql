@@ -35,38 +35,38 @@ set local client_min_messages = warning;
 
 -- retention: hold, preview, purge, prove
 \ir purge/purge_cutoff.sql
-\ir purge/sees_all_rows.sql
+\ir purge/assert_row_visibility.sql
 \ir purge/has_enforced_key.sql
-\ir purge/identity.sql
+\ir purge/database_identity.sql
 \ir purge/latest_slot.sql
 \ir purge/purgeable_matches.sql
 \ir purge/brake.sql
 \ir purge/arm.sql
-\ir moderation/check_hold.sql
+\ir moderation/validate_hold.sql
 \ir moderation/place_hold.sql
 \ir moderation/place_user_hold.sql
 \ir moderation/release_hold.sql
-\ir moderation/lapse_holds.sql
+\ir moderation/expire_holds.sql
 \ir evidence/evidence_hash.sql
 \ir evidence/tombstone_digests.sql
 \ir purge/delete_rows.sql
-\ir purge/erase_matches.sql
-\ir purge/purge_pressure.sql
+\ir purge/delete_matches.sql
+\ir purge/replication_lag.sql
 \ir purge/open_purge_run.sql
 \ir purge/purge_batch.sql
 \ir purge/close_purge_run.sql
 \ir purge/purge.sql
 \ir evidence/deletion_receipt.sql
-\ir evidence/broken_tombstone.sql
+\ir evidence/find_broken_tombstone.sql
 \ir evidence/verify_evidence.sql
 \ir evidence/trim_evidence.sql
-\ir purge/application_ties.sql
-\ir purge/count_tied.sql
+\ir purge/list_dependencies.sql
+\ir purge/count_dependent_rows.sql
 \ir purge/purge_preview.sql
 \ir purge/explain_match.sql
-\ir purge/read_not_purged.sql
+\ir purge/list_not_purged.sql
 \ir purge/not_purged.sql
-\ir purge/read_backlog.sql
+\ir purge/list_backlog.sql
 \ir purge/backlog.sql
 \ir moderation/retained_messages.sql
 \ir moderation/stale_holds.sql
@@ -90,7 +90,7 @@ set local client_min_messages = warning;
 
 -- the relay's surface
 \ir relay/log_position.sql
-\ir relay/cursor_id.sql
+\ir relay/resolve_cursor.sql
 \ir relay/blocked_ms.sql
 \ir relay/relay_attach.sql
 \ir relay/relay_events.sql
@@ -131,5 +131,5 @@ set local client_min_messages = warning;
 
 -- last: what makes a pass of announcing wait until this commits, what was applied, and pg_cron gets the jobs
 \ir comments.sql
-\ir seal.sql
+\ir prune.sql
 \ir jobs/schedule.sql

@@ -59,7 +59,7 @@ as $$
         from checked as k
     )
 
-    select x.run_id, x.batch, x.ok, concat_ws(': ', x.detail, case when not x.ok then after_hours.broken_tombstone(x.seq) end)
+    select x.run_id, x.batch, x.ok, concat_ws(': ', x.detail, case when not x.ok then after_hours.find_broken_tombstone(x.seq) end)
     from (
         select t.seq, null::bigint as run_id, null::integer as batch, false as ok,
             format('%s tombstones say batch %s of the chain, which is not there', count(*), t.seq) as detail

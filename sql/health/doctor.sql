@@ -16,7 +16,7 @@ begin
         union all
         select
             format('%s %s', t.kind, t.name), not t.is_red, format('on %s: %s', t.on_table, t.effect), t.detail
-        from after_hours.application_ties() as t
+        from after_hours.list_dependencies() as t
         union all
         select
             'vacuum of ' || c.oid::regclass, w.is_tuned, coalesce(array_to_string(c.reloptions, ', '), 'the server''s defaults'),

@@ -9,7 +9,7 @@ begin
     -- Purpose: trim what has a retention of its own: events, receipts, logs, evidence, pg_cron's history; lapse holds.
     --          Small commits; a step that fails is reported at the end, after the others have run.
     -- Locks:   the rows of one batch at a time.   Called by: pg_cron, hourly; by hand: CALL after_hours.housekeeping();
-    foreach v_step in array array['lapse_holds', 'trim_events', 'trim_logs', 'trim_job_runs', 'trim_evidence'] loop
+    foreach v_step in array array['expire_holds', 'trim_events', 'trim_logs', 'trim_job_runs', 'trim_evidence'] loop
         loop
             set local search_path = pg_catalog, pg_temp;
             exit when after_hours.is_paused('housekeeping');

@@ -16,7 +16,7 @@ begin
     -- Returns: the hold; its id is what release_hold() wants.
     -- Locks:   the match's row (FOR KEY SHARE), then holds: matches first, everywhere. A batch that has the match is
     --          waited for.   Called by: moderators.
-    perform after_hours.check_hold(p_kind, p_reason, p_keep_until);
+    perform after_hours.validate_hold(p_kind, p_reason, p_keep_until);
     perform from public.after_hours_matches as m where m.id = p_match_id for key share;
     if not found then
         v_purged_at := after_hours.purged_at(p_match_id);

@@ -12,7 +12,7 @@ begin
     -- Purpose: keep all matches of a user from the purge, those to come as well, until p_keep_until or until released.
     -- Returns: the hold.
     -- Locks:   holds (a running batch is waited for).   Called by: moderators.
-    perform after_hours.check_hold(p_kind, p_reason, p_keep_until);
+    perform after_hours.validate_hold(p_kind, p_reason, p_keep_until);
     if p_user_id is null then
         raise exception using
             errcode = 'AH007',

@@ -21,7 +21,7 @@ from (
     select
         nullif(md5(s.retention::text)::uuid, md5(s.retention::text)::uuid), null, null, null, null, null, null, null
     from after_hours.settings as s
-    where not (select after_hours.sees_all_rows())
+    where not (select after_hours.assert_row_visibility())
 ) as r;
 comment on view after_hours.retained_messages is
 'What visible_messages no longer shows and the purge has not yet deleted: messages of expired unsaved matches, until when they are kept (purge_after, longer while is_held). For moderators; ask by match_id. Error AH015.';

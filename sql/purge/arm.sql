@@ -20,7 +20,7 @@ begin
     end if;
     insert into after_hours.brake_releases (released_by, reason, system_identifier, database_name, retention)
     select session_user, p_reason, i.system_identifier, i.database_name, s.retention
-    from after_hours.identity() as i
+    from after_hours.database_identity() as i
     cross join after_hours.settings as s
     returning * into v_release;
     return v_release;

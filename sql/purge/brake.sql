@@ -31,9 +31,9 @@ begin
     --          time? Of everything, or of one match (p_match_id). One formula, weighed before each run: volume, shortened retention, changed identity, clock.
     -- Returns: is_on: a run would stop; is_released: somebody said go (arm or p_override_brake); why; what is due
     --          (messages are counted to just above their limit); the limits a run gets.
-    -- Locks:   none.   Called by: open_purge_run, purge_preview, lapse_holds, trim_evidence, health.
+    -- Locks:   none.   Called by: open_purge_run, purge_preview, expire_holds, trim_evidence, health.
     begin
-        perform after_hours.sees_all_rows();
+        perform after_hours.assert_row_visibility();
     exception when sqlstate 'AH015' then
         -- said here, where health and the runs' ledger show it; no release helps
         is_on := true;
@@ -42,7 +42,7 @@ begin
         return;
     end;
     select s.* into v_settings from after_hours.settings as s;
-    v_me := after_hours.identity();
+    v_me := after_hours.database_identity();
     v_success := (
         select max(r.started_at) from after_hours.purge_runs as r where r.status = 'succeeded' and r.match_id is null
     );

@@ -22,7 +22,7 @@ begin
             raise exception using
                 errcode = 'AH014',
                 message = 'the application deleted messages meanwhile, or a trigger kept some',
-                hint = 'select * from after_hours.application_ties() where kind = ''trigger'';';
+                hint = 'select * from after_hours.list_dependencies() where kind = ''trigger'';';
         end if;
     else
         with gone as (
@@ -49,12 +49,12 @@ begin
         raise exception using
             errcode = 'AH016',
             message = 'a trigger of the application changed search_path or row_security of the purge',
-            hint = 'select * from after_hours.application_ties() where kind = ''trigger'';';
+            hint = 'select * from after_hours.list_dependencies() where kind = ''trigger'';';
     end if;
 end
 $$;
 comment on function after_hours.delete_rows(uuid[], bigint) is
-'The DELETEs of erase_matches(), run as after_hours_eraser. Returns deleted matches, and messages per match unless their total was given. Errors AH014, AH016.';
+'The DELETEs of delete_matches(), run as after_hours_eraser. Returns deleted matches, and messages per match unless their total was given. Errors AH014, AH016.';
 -- its owner may create nothing: the right is there for the length of ALTER OWNER, which asks for it
 grant create on schema after_hours to after_hours_eraser;
 alter function after_hours.delete_rows(uuid[], bigint) owner to after_hours_eraser;

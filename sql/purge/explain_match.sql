@@ -18,7 +18,7 @@ begin
     -- Purpose: one match, all that decides about its purge, and what will happen to it.
     -- Returns: a line per fact, the verdict first; raises AH003 only if nothing at all is known about it.
     -- Locks:   none.   Called by: the DBA.
-    perform after_hours.sees_all_rows();
+    perform after_hours.assert_row_visibility();
     select m.* into v_match from public.after_hours_matches as m where m.id = p_match_id;
     if not found then
         if after_hours.purged_at(p_match_id) is not null then
@@ -82,10 +82,10 @@ begin
             value := format('%s (%s); %s attempts since %s', v_failure.message, v_failure.sqlstate, v_failure.attempts, after_hours.iso_utc(v_failure.first_at));
             return next;
         end if;
-        for v_row in select t.* from after_hours.application_ties() as t where t.constraint_oid is not null and t.of_table <> 'after_hours_messages' and t.of_table <> 'public.after_hours_messages' loop
+        for v_row in select t.* from after_hours.list_dependencies() as t where t.constraint_oid is not null and t.of_table <> 'after_hours_messages' and t.of_table <> 'public.after_hours_messages' loop
             item := 'rows in ' || v_row.of_table;
             value := case
-                when v_row.is_counted and v_is_purgeable then format('%s by %s: %s', after_hours.count_tied(v_row.constraint_oid, p_match_id), v_row.name, v_row.effect)
+                when v_row.is_counted and v_is_purgeable then format('%s by %s: %s', after_hours.count_dependent_rows(v_row.constraint_oid, p_match_id), v_row.name, v_row.effect)
                 else format('not counted, %s: %s', v_row.name, v_row.effect)
             end;
             return next;

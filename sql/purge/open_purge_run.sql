@@ -102,11 +102,11 @@ begin
         elsif v_brake.is_on and p_match_id is null then
             insert into after_hours.brake_releases (released_at, released_by, reason, system_identifier, database_name, retention)
             select v_now, session_user, p_override_brake, i.system_identifier, i.database_name, s.retention
-            from after_hours.identity() as i
+            from after_hours.database_identity() as i
             cross join after_hours.settings as s;
         end if;
         if not v_is_braked then
-            perform after_hours.lapse_holds();
+            perform after_hours.expire_holds();
         end if;
     end if;
 
@@ -145,7 +145,7 @@ begin
             when p_trigger = 'catch_up' and v_last.id is null then format('the run of %s was missed', after_hours.iso_utc(v_slot))
         end
     from after_hours.settings as s
-    cross join after_hours.identity() as i
+    cross join after_hours.database_identity() as i
     left join lateral (
         select
             l.batch_size as last_size,

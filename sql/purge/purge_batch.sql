@@ -54,7 +54,7 @@ begin
             detail = 'What is committed while it waits for its locks must count: an older snapshot would not see a save.',
             hint = 'CALL after_hours.purge(); it sets the level itself.';
     end if;
-    perform after_hours.sees_all_rows();
+    perform after_hours.assert_row_visibility();
     select s.* into v_settings from after_hours.settings as s;
 
     -- step 1: the run, and its lease
@@ -204,7 +204,7 @@ begin
             array_agg(e.message) filter (where e.outcome = 'failed'),
             coalesce(sum(e.messages), 0)
         into v_erased, v_counts, v_busy, v_culprits, v_states, v_errors, messages
-        from after_hours.erase_matches(v_picked, v_counts, v_started_at + v_settings.purge_batch_target * 2) as e;
+        from after_hours.delete_matches(v_picked, v_counts, v_started_at + v_settings.purge_batch_target * 2) as e;
         matches := cardinality(v_erased);
         v_failed := coalesce(cardinality(v_culprits), 0);
         if v_failed > 0 then
@@ -248,7 +248,7 @@ begin
     -- step 7: the run's row: what was done, where to go on, how much next time
     v_elapsed := clock_timestamp() - v_started_at;
     nap := case
-        when after_hours.purge_pressure() > v_settings.purge_max_lag then v_settings.purge_max_nap
+        when after_hours.replication_lag() > v_settings.purge_max_lag then v_settings.purge_max_nap
         when exists (select from pg_locks as l where not l.granted and pg_backend_pid() = any(pg_blocking_pids(l.pid)))
             then least(v_elapsed, v_settings.purge_max_nap)
         else '0'

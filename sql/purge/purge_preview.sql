@@ -24,7 +24,7 @@ begin
     -- Returns: sections brake, due, day, excluded, tie. Above 20,000 due matches messages and bytes are estimated from
     --          a sample of about 1,000 of them, and is_estimate says so.
     -- Locks:   none.   Called by: the DBA, before CALL purge().
-    perform after_hours.sees_all_rows();
+    perform after_hours.assert_row_visibility();
     select s.* into v_settings from after_hours.settings as s;
     v_brake := after_hours.brake();
     v_due := v_brake.due_matches;
@@ -142,7 +142,7 @@ begin
     select
         'tie', concat_ws(' ', t.kind, t.name, 'on', t.on_table, case when t.of_table is not null then '← ' || t.of_table end),
         null::bigint,
-        case when t.is_counted then after_hours.count_tied(t.constraint_oid, null) end,
+        case when t.is_counted then after_hours.count_dependent_rows(t.constraint_oid, null) end,
         null::bigint,
         false,
         concat_ws(
@@ -153,7 +153,7 @@ begin
                     then format('To have them counted: grant select on %s to after_hours_owner;', t.of_table)
             end
         )
-    from after_hours.application_ties() as t;
+    from after_hours.list_dependencies() as t;
 end
 $$;
 comment on function after_hours.purge_preview() is

@@ -30,9 +30,9 @@ begin
     end if;
     select * into v_log from after_hours.log_position();
     return query
-    -- Materialized: else cursor_id() is computed again at each of its uses, four times the cost of everything else.
+    -- Materialized: else resolve_cursor() is computed again at each of its uses, four times the cost of everything else.
     with asked as materialized (
-        select a.ord, a.user_id, a.cursor as presented, after_hours.cursor_id(a.cursor, v_log.head, v_log.floor) as from_id,
+        select a.ord, a.user_id, a.cursor as presented, after_hours.resolve_cursor(a.cursor, v_log.head, v_log.floor) as from_id,
             b.until > v_now as is_blocked, b.until, a.issued_at < b.tokens_not_before as is_outdated
         from unnest(p_user_ids, p_cursors, p_issued_at) with ordinality as a (user_id, cursor, issued_at, ord)
         left join after_hours.user_blocks as b on b.user_id = a.user_id

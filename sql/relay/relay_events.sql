@@ -21,7 +21,7 @@ begin
     --          then 'event' rows in id order, then 'block' rows: what moderators changed in the last minute.
     -- Locks:   none; one snapshot.   Called by: each relay, on every wake-up and at least every two seconds.
     select * into v_log from after_hours.log_position();
-    v_from := after_hours.cursor_id(p_cursor, v_log.head, v_log.floor);
+    v_from := after_hours.resolve_cursor(p_cursor, v_log.head, v_log.floor);
     start := case when p_cursor is null then 'fresh' when v_from is null then 'reset' else 'replayed' end;
     v_from := coalesce(v_from, v_log.head);
     select max(p.id) into v_read

@@ -38,7 +38,7 @@ def test_the_purge_waits_for_a_standby_that_is_behind(server: Server) -> None:
                     assert (run.status, run.matches) == ("succeeded", 1000)
                     assert run.batches >= 20
                     if is_behind:
-                        assert value(db, "select after_hours.purge_pressure()") > 50000
+                        assert value(db, "select after_hours.replication_lag()") > 50000
                         assert seconds > 10 * 0.2, "half of its batches, at least, were followed by a nap"
                     else:
                         assert seconds < 10 * 0.2

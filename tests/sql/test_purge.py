@@ -64,7 +64,7 @@ def test_p7_the_purge_takes_no_clock(db: Connection) -> None:
     """No routine of the purge has an argument that is an instant."""
     arguments = db.execute(
         "select p.proname from pg_proc p where p.pronamespace = 'after_hours'::regnamespace and p.proname in "
-        "('purge', 'purge_batch', 'open_purge_run', 'purge_cutoff', 'lapse_holds', 'trim_evidence', 'brake') "
+        "('purge', 'purge_batch', 'open_purge_run', 'purge_cutoff', 'expire_holds', 'trim_evidence', 'brake') "
         "and 'timestamptz'::regtype = any(p.proargtypes)"
     ).fetchall()
     assert arguments == []
@@ -132,7 +132,7 @@ def test_keep_until_lapses_by_itself(db: Connection) -> None:
     assert purge(db).matches == 1  # the run lapses holds first
     assert ids(db) == {other}
     assert value(db, "select release_reason from after_hours.hold_log") == "keep_until has passed"
-    assert value(db, "select after_hours.lapse_holds()") == 0
+    assert value(db, "select after_hours.expire_holds()") == 0
 
 
 @pytest.mark.parametrize(
@@ -814,10 +814,10 @@ SEATS = {
     "select * from after_hours.brake()": {"dba", "jobs"},
     "select after_hours.deletion_receipt('00000000-0000-4000-8000-000000000000')": {"dba"},
     "select * from after_hours.verify_evidence()": {"dba"},
-    "select after_hours.lapse_holds()": {"dba", "jobs"},
+    "select after_hours.expire_holds()": {"dba", "jobs"},
     "select after_hours.trim_evidence()": {"dba", "jobs"},
     "select * from after_hours.purgeable_matches": set(),
-    "select after_hours.erase_matches('{}', '{}', now())": set(),
+    "select after_hours.delete_matches('{}', '{}', now())": set(),
     "delete from public.after_hours_messages": set(),
     "delete from public.after_hours_matches": set(),
     "insert into after_hours.holds (user_id, kind, reason, placed_by) values (gen_random_uuid(), 'report', 'x', 'x')": set(),

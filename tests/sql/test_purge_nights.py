@@ -125,7 +125,7 @@ def test_a_clock_set_to_2099_deletes_nothing_ends_no_hold_and_trims_no_evidence(
     assert run.status == "braked"
     assert run.detail.startswith("clock: it is")
     assert kept in ids(db)
-    assert value(db, "select after_hours.lapse_holds()") == 0
+    assert value(db, "select after_hours.expire_holds()") == 0
     assert value(db, "select count(*) from after_hours.holds") == 1
     db.execute("update after_hours.purge_batches set committed_at = committed_at - interval '72 years'")
     assert value(db, "select after_hours.trim_evidence()") == 0

@@ -31,7 +31,7 @@ def theirs(db: Connection) -> Iterator[Connection]:
 
 
 def ties(db: Connection) -> dict[str, Any]:
-    return {row.name: row for row in db.execute("select * from after_hours.application_ties()").fetchall()}
+    return {row.name: row for row in db.execute("select * from after_hours.list_dependencies()").fetchall()}
 
 
 def staying(db: Connection) -> dict[UUID, Any]:

@@ -1,4 +1,4 @@
-create or replace function after_hours.identity(out system_identifier bigint, out database_name name)
+create or replace function after_hours.database_identity(out system_identifier bigint, out database_name name)
 language sql
 stable
 parallel safe
@@ -11,8 +11,8 @@ as $$
     -- Called by: brake, open_purge_run, arm.
     select c.system_identifier, current_database() from pg_control_system() as c;
 $$;
-comment on function after_hours.identity() is
+comment on function after_hours.database_identity() is
 'System identifier of the cluster and name of the database; recorded with each purge run, so that a copy does not purge before somebody said so.';
-alter function after_hours.identity() owner to after_hours_owner;
-revoke all on function after_hours.identity() from public;
-grant execute on function after_hours.identity() to after_hours_jobs, after_hours_dba;
+alter function after_hours.database_identity() owner to after_hours_owner;
+revoke all on function after_hours.database_identity() from public;
+grant execute on function after_hours.database_identity() to after_hours_jobs, after_hours_dba;

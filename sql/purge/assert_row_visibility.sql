@@ -1,4 +1,4 @@
-create or replace function after_hours.sees_all_rows()
+create or replace function after_hours.assert_row_visibility()
 returns boolean
 language plpgsql
 stable
@@ -26,8 +26,8 @@ begin
     return true;
 end
 $$;
-comment on function after_hours.sees_all_rows() is
+comment on function after_hours.assert_row_visibility() is
 'True if no row security policy stands between after_hours_owner and the application''s matches and messages; error AH015 if one does.';
-alter function after_hours.sees_all_rows() owner to after_hours_owner;
-revoke all on function after_hours.sees_all_rows() from public;
-grant execute on function after_hours.sees_all_rows() to after_hours_jobs, after_hours_moderator, after_hours_dba;
+alter function after_hours.assert_row_visibility() owner to after_hours_owner;
+revoke all on function after_hours.assert_row_visibility() from public;
+grant execute on function after_hours.assert_row_visibility() to after_hours_jobs, after_hours_moderator, after_hours_dba;

@@ -1,4 +1,4 @@
-create or replace function after_hours.check_hold(p_kind text, p_reason text, p_keep_until timestamptz)
+create or replace function after_hours.validate_hold(p_kind text, p_reason text, p_keep_until timestamptz)
 returns void
 language plpgsql
 volatile
@@ -27,7 +27,7 @@ begin
     end if;
 end
 $$;
-comment on function after_hours.check_hold(text, text, timestamptz) is
+comment on function after_hours.validate_hold(text, text, timestamptz) is
 'Checks kind, reason and keep_until of a new hold; error AH007.';
-alter function after_hours.check_hold(text, text, timestamptz) owner to after_hours_owner;
-revoke all on function after_hours.check_hold(text, text, timestamptz) from public;
+alter function after_hours.validate_hold(text, text, timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.validate_hold(text, text, timestamptz) from public;

@@ -1,4 +1,4 @@
-create or replace function after_hours.count_tied(p_constraint oid, p_match_id uuid, p_limit bigint default 100000)
+create or replace function after_hours.count_dependent_rows(p_constraint oid, p_match_id uuid, p_limit bigint default 100000)
 returns bigint
 language plpgsql
 stable
@@ -36,7 +36,7 @@ begin
     return v_count;
 end
 $$;
-comment on function after_hours.count_tied(oid, uuid, bigint) is
+comment on function after_hours.count_dependent_rows(oid, uuid, bigint) is
 'Inner part of purge_preview() and explain_match(): rows of an application table that reference due matches (or one) by a foreign key.';
-alter function after_hours.count_tied(oid, uuid, bigint) owner to after_hours_owner;
-revoke all on function after_hours.count_tied(oid, uuid, bigint) from public;
+alter function after_hours.count_dependent_rows(oid, uuid, bigint) owner to after_hours_owner;
+revoke all on function after_hours.count_dependent_rows(oid, uuid, bigint) from public;

@@ -1,4 +1,4 @@
-create or replace function after_hours.cursor_id(p_cursor text, p_head bigint, p_floor bigint)
+create or replace function after_hours.resolve_cursor(p_cursor text, p_head bigint, p_floor bigint)
 returns bigint
 language plpgsql
 stable
@@ -30,7 +30,7 @@ begin
     return null;
 end
 $$;
-comment on function after_hours.cursor_id(text, bigint, bigint) is
+comment on function after_hours.resolve_cursor(text, bigint, bigint) is
 'The event id a cursor stands for, or null when it can''t be continued from: unreadable, unknown, trimmed, or of ids that may have been issued again.';
-alter function after_hours.cursor_id(text, bigint, bigint) owner to after_hours_owner;
-revoke all on function after_hours.cursor_id(text, bigint, bigint) from public;
+alter function after_hours.resolve_cursor(text, bigint, bigint) owner to after_hours_owner;
+revoke all on function after_hours.resolve_cursor(text, bigint, bigint) from public;

@@ -1,4 +1,4 @@
-create or replace function after_hours.purge_pressure()
+create or replace function after_hours.replication_lag()
 returns bigint
 language sql
 stable
@@ -14,8 +14,8 @@ as $$
         else coalesce((select max(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)) from pg_stat_get_wal_senders() as r), 0)::bigint
     end;
 $$;
-comment on function after_hours.purge_pressure() is
+comment on function after_hours.replication_lag() is
 'Bytes of WAL that the slowest connected replica has not yet replayed; the purge naps above settings.purge_max_lag.';
-alter function after_hours.purge_pressure() owner to after_hours_jobs;
-revoke all on function after_hours.purge_pressure() from public;
-grant execute on function after_hours.purge_pressure() to after_hours_owner, after_hours_jobs, after_hours_dba;
+alter function after_hours.replication_lag() owner to after_hours_jobs;
+revoke all on function after_hours.replication_lag() from public;
+grant execute on function after_hours.replication_lag() to after_hours_owner, after_hours_jobs, after_hours_dba;

@@ -1,4 +1,4 @@
-create or replace function after_hours.read_not_purged()
+create or replace function after_hours.list_not_purged()
 returns table (
     match_id uuid, expired_at timestamptz, overdue_since timestamptz, reason text, since timestamptz, by_whom text, detail text
 )
@@ -17,7 +17,7 @@ begin
     -- Returns: reason held | referenced | set aside | braked | paused | left (by the last run); not those that simply became due
     --          since the last run: see after_hours.backlog.
     -- Locks:   none.   Called by: the view not_purged.
-    perform after_hours.sees_all_rows();
+    perform after_hours.assert_row_visibility();
     select r.* into v_run from after_hours.purge_runs as r where r.match_id is null and r.status <> 'running' order by r.id desc limit 1;
     return query
     select
@@ -52,7 +52,7 @@ begin
     order by m.expires_at, m.id;
 end
 $$;
-comment on function after_hours.read_not_purged() is 'The rows of the view after_hours.not_purged.';
-alter function after_hours.read_not_purged() owner to after_hours_owner;
-revoke all on function after_hours.read_not_purged() from public;
-grant execute on function after_hours.read_not_purged() to after_hours_dba, after_hours_jobs;
+comment on function after_hours.list_not_purged() is 'The rows of the view after_hours.not_purged.';
+alter function after_hours.list_not_purged() owner to after_hours_owner;
+revoke all on function after_hours.list_not_purged() from public;
+grant execute on function after_hours.list_not_purged() to after_hours_dba, after_hours_jobs;

@@ -1,4 +1,4 @@
-create or replace function after_hours.read_backlog()
+create or replace function after_hours.list_backlog()
 returns table (due_day date, matches bigint, held bigint, set_aside bigint, oldest timestamptz, overdue_by interval)
 language plpgsql
 stable
@@ -14,7 +14,7 @@ begin
     --          (matches), and what stays (held, set aside).
     -- Returns: a row per day, the oldest first; none is the healthy answer right after a run.
     -- Locks:   none.   Called by: the view backlog, health.
-    perform after_hours.sees_all_rows();
+    perform after_hours.assert_row_visibility();
     return query
     select
         ((m.expires_at at time zone 'UTC') + s.retention)::date,
@@ -32,7 +32,7 @@ begin
     order by 1;
 end
 $$;
-comment on function after_hours.read_backlog() is 'The rows of the view after_hours.backlog.';
-alter function after_hours.read_backlog() owner to after_hours_owner;
-revoke all on function after_hours.read_backlog() from public;
-grant execute on function after_hours.read_backlog() to after_hours_dba, after_hours_jobs;
+comment on function after_hours.list_backlog() is 'The rows of the view after_hours.backlog.';
+alter function after_hours.list_backlog() owner to after_hours_owner;
+revoke all on function after_hours.list_backlog() from public;
+grant execute on function after_hours.list_backlog() to after_hours_dba, after_hours_jobs;

@@ -1,4 +1,4 @@
-create or replace function after_hours.broken_tombstone(p_seq bigint)
+create or replace function after_hours.find_broken_tombstone(p_seq bigint)
 returns text
 language sql
 stable
@@ -42,7 +42,7 @@ as $$
     cross join gone as g
     where exists (select from written);
 $$;
-comment on function after_hours.broken_tombstone(bigint) is
+comment on function after_hours.find_broken_tombstone(bigint) is
 'Inner part of verify_evidence(): names the first tombstone of a batch that is not as it was written; null if the batch kept no digests or they show nothing.';
-alter function after_hours.broken_tombstone(bigint) owner to after_hours_owner;
-revoke all on function after_hours.broken_tombstone(bigint) from public;
+alter function after_hours.find_broken_tombstone(bigint) owner to after_hours_owner;
+revoke all on function after_hours.find_broken_tombstone(bigint) from public;

@@ -1,4 +1,4 @@
-create or replace function after_hours.application_ties()
+create or replace function after_hours.list_dependencies()
 returns table (
     kind text, on_table text, name text, of_table text, effect text, is_red boolean, detail text,
     constraint_oid oid, is_counted boolean
@@ -94,8 +94,8 @@ as $$
     where c.relrowsecurity
     order by 6 desc, 1, 2, 3;
 $$;
-comment on function after_hours.application_ties() is
+comment on function after_hours.list_dependencies() is
 'The application''s foreign keys, delete triggers, rules and row security on matches and messages, and what each means for a purge; is_red needs somebody''s hand.';
-alter function after_hours.application_ties() owner to after_hours_owner;
-revoke all on function after_hours.application_ties() from public;
-grant execute on function after_hours.application_ties() to after_hours_dba, after_hours_jobs;
+alter function after_hours.list_dependencies() owner to after_hours_owner;
+revoke all on function after_hours.list_dependencies() from public;
+grant execute on function after_hours.list_dependencies() to after_hours_dba, after_hours_jobs;

@@ -1,4 +1,4 @@
-create or replace function after_hours.lapse_holds()
+create or replace function after_hours.expire_holds()
 returns integer
 language plpgsql
 volatile
@@ -31,8 +31,8 @@ begin
     return v_count;
 end
 $$;
-comment on function after_hours.lapse_holds() is
+comment on function after_hours.expire_holds() is
 'Moves up to 5,000 holds whose keep_until has passed to hold_log; nothing while the brake is on. Returns how many.';
-alter function after_hours.lapse_holds() owner to after_hours_owner;
-revoke all on function after_hours.lapse_holds() from public;
-grant execute on function after_hours.lapse_holds() to after_hours_jobs, after_hours_dba;
+alter function after_hours.expire_holds() owner to after_hours_owner;
+revoke all on function after_hours.expire_holds() from public;
+grant execute on function after_hours.expire_holds() to after_hours_jobs, after_hours_dba;

@@ -1,4 +1,4 @@
-create or replace function after_hours.erase_matches(p_match_ids uuid[], p_messages bigint[], p_give_up_at timestamptz)
+create or replace function after_hours.delete_matches(p_match_ids uuid[], p_messages bigint[], p_give_up_at timestamptz)
 returns table (match_id uuid, messages bigint, outcome text, sqlstate text, message text)
 language plpgsql
 volatile
@@ -38,7 +38,7 @@ begin
                 raise exception using
                     errcode = 'AH014',
                     message = format('a trigger kept %s of %s matches from being deleted', cardinality(v_ids) - v_count, cardinality(v_ids)),
-                    hint = 'select * from after_hours.application_ties() where kind = ''trigger'';';
+                    hint = 'select * from after_hours.list_dependencies() where kind = ''trigger'';';
             end if;
             -- an enforced foreign key has just proved that no message is left; without one, look
             if not after_hours.has_enforced_key() then
@@ -51,7 +51,7 @@ begin
                         errcode = 'AH014',
                         message = 'a trigger kept messages from being deleted',
                         detail = format('Messages of match %s are left.', v_culprit),
-                        hint = 'select * from after_hours.application_ties() where kind = ''trigger'';';
+                        hint = 'select * from after_hours.list_dependencies() where kind = ''trigger'';';
                 end if;
             end if;
             return query
@@ -93,13 +93,13 @@ begin
             return;
         end if;
         v_half := cardinality(v_ids) / 2;
-        return query select e.* from after_hours.erase_matches(v_ids[:v_half], null, p_give_up_at) as e;
-        return query select e.* from after_hours.erase_matches(v_ids[v_half + 1:], null, p_give_up_at) as e;
+        return query select e.* from after_hours.delete_matches(v_ids[:v_half], null, p_give_up_at) as e;
+        return query select e.* from after_hours.delete_matches(v_ids[v_half + 1:], null, p_give_up_at) as e;
         return;
     end loop;
 end
 $$;
-comment on function after_hours.erase_matches(uuid[], bigint[], timestamptz) is
+comment on function after_hours.delete_matches(uuid[], bigint[], timestamptz) is
 'Inner part of purge_batch(): deletes locked matches with their messages, and tells apart those that raise. For nobody else: the guards are in purge_batch().';
-alter function after_hours.erase_matches(uuid[], bigint[], timestamptz) owner to after_hours_owner;
-revoke all on function after_hours.erase_matches(uuid[], bigint[], timestamptz) from public;
+alter function after_hours.delete_matches(uuid[], bigint[], timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.delete_matches(uuid[], bigint[], timestamptz) from public;
