@@ -15,7 +15,8 @@ grant select, update (warned_for, expired_for) on public.after_hours_sessions to
 grant select, insert, update on public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages
 to after_hours_app;
 
-grant usage on schema after_hours to after_hours_eraser, after_hours_jobs, after_hours_app, after_hours_relay, after_hours_moderator, after_hours_dba;
+grant usage on schema after_hours to after_hours_eraser, after_hours_jobs, after_hours_app, after_hours_relay,
+    after_hours_moderator, after_hours_dba;
 grant create on schema after_hours to after_hours_jobs; -- it owns the functions that read pg_cron's tables
 do $$
 begin

@@ -81,12 +81,7 @@ set local client_min_messages = warning;
 \ir jobs/housekeeping.sql
 \ir jobs/install_jobs.sql
 \ir jobs/uninstall_jobs.sql
-\ir jobs/plan/announce.sql
-\ir jobs/plan/announce_spare.sql
-\ir jobs/plan/announce_boot.sql
-\ir jobs/plan/purge.sql
-\ir jobs/plan/purge_catch_up.sql
-\ir jobs/plan/housekeeping.sql
+\ir jobs/plan.sql
 
 -- the relay's surface
 \ir relay/log_position.sql

@@ -17,7 +17,8 @@ begin
     if exists (select from after_hours.purged_matches) or exists (select from after_hours.holds)
         or exists (select from after_hours.hold_log) then
         execute format('create schema %I authorization after_hours_owner', v_kept);
-        foreach v_table in array array['holds', 'hold_log', 'purge_runs', 'purge_batches', 'purged_matches', 'evidence_chain', 'settings_log']
+        foreach v_table in array array['holds', 'hold_log', 'purge_runs', 'purge_batches', 'purged_matches', 'evidence_chain',
+            'settings_log']
         loop
             execute format('alter table after_hours.%I set schema %I', v_table, v_kept);
         end loop;

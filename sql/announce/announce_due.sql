@@ -24,7 +24,7 @@ begin
     -- Returns: events written of each type, due sessions skipped because somebody else holds their row lock,
     --          whether more is due, and the next due instant.
     -- Locks:   after_hours.emitter EXCLUSIVE until the caller commits; the due sessions FOR NO KEY UPDATE.
-    -- Called by: announce_pass, relay_rescue, hands.
+    -- Access:  after_hours_dba, after_hours_jobs.
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception using
             errcode = 'AH041',
@@ -137,7 +137,8 @@ begin
 end
 $$;
 comment on function after_hours.announce_due(integer) is
-'Announces what is due now: writes events and NOTIFYs them, ends first. Returns counts, rows skipped because locked, whether more is due, and the next due instant. Waits up to 5 s for a running pass (AH042).';
+'Announces what is due now: writes events and NOTIFYs them, ends first. Returns counts, rows skipped because locked, '
+'whether more is due, and the next due instant. Waits up to 5 s for a running pass (AH042).';
 alter function after_hours.announce_due(integer) owner to after_hours_owner;
 revoke all on function after_hours.announce_due(integer) from public;
 grant execute on function after_hours.announce_due(integer) to after_hours_jobs, after_hours_dba;

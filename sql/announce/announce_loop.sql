@@ -11,7 +11,7 @@ begin
     -- Purpose: announce until the run's end, one transaction a pass. Two of these take turns under one lock.
     --          COMMITs, so it can have no SET clause: each transaction sets its search_path first.
     -- Locks:   after_hours.emitter, for a second at most at a time, free again at each commit, cancel or kill.
-    -- Called by: pg_cron (announce, announce_spare, announce_boot); by hand: CALL after_hours.announce_loop('0.25 s').
+    -- Access:  after_hours_dba, after_hours_jobs.
     set local search_path = pg_catalog, pg_temp;
     if (select m.mode from after_hours.announce_mode() as m) = 'tick' then
         if p_phase < interval '30 seconds' and not after_hours.is_paused('announce') then
@@ -36,7 +36,8 @@ begin
 end
 $$;
 comment on procedure after_hours.announce_loop(interval) is
-'Announces until p_phase (seconds into the minute) of the next minute, one transaction a pass. Run by pg_cron as announce (0.25 s), announce_spare (30.25 s) and announce_boot.';
+'Announces until p_phase (seconds into the minute) of the next minute, one transaction a pass. Run by pg_cron as '
+'announce (0.25 s), announce_spare (30.25 s) and announce_boot.';
 alter procedure after_hours.announce_loop(interval) owner to after_hours_owner;
 revoke all on procedure after_hours.announce_loop(interval) from public;
 grant execute on procedure after_hours.announce_loop(interval) to after_hours_jobs, after_hours_dba;

@@ -12,7 +12,8 @@ declare
 begin
     -- Purpose: how events are announced here: by the loop (milliseconds) or by a plain tick (up to a minute late).
     -- Returns: 'loop' or 'tick', and why.
-    -- Locks:   none.   Called by: announce_loop, install_jobs, health.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     if v_wanted <> 'auto' then
         mode := v_wanted;
         reason := 'settings.announce_mode says so';
@@ -29,7 +30,8 @@ begin
 end
 $$;
 comment on function after_hours.announce_mode() is
-'How events are announced here: loop (milliseconds late) or tick (up to a minute), and why. Set by settings.announce_mode; auto looks at pg_cron.';
+'How events are announced here: loop (milliseconds late) or tick (up to a minute), and why. Set by '
+'settings.announce_mode; auto looks at pg_cron.';
 alter function after_hours.announce_mode() owner to after_hours_jobs;
 revoke all on function after_hours.announce_mode() from public;
-grant execute on function after_hours.announce_mode() to after_hours_jobs, after_hours_dba;
+grant execute on function after_hours.announce_mode() to after_hours_owner, after_hours_jobs, after_hours_dba;

@@ -16,7 +16,7 @@ begin
     --          past p_until), announce. The caller commits: then the events are out and the lock is free.
     -- Returns: whether the run is over (paused, or p_until reached), events written, due sessions skipped.
     -- Locks:   after_hours.emitter EXCLUSIVE until the caller's commit; not had in 900 ms: returns with nothing done.
-    -- Called by: announce_loop.
+    -- Access:  after_hours_jobs.
     emitted := 0;
     skipped := 0;
     is_over := after_hours.is_paused('announce') or clock_timestamp() >= p_until;
@@ -42,7 +42,8 @@ begin
 end
 $$;
 comment on function after_hours.announce_pass(timestamptz, interval) is
-'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (0.9 s at most: what is written meanwhile is told within a second), then announces. The caller must commit at once.';
+'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (0.9 s at most: what is written '
+'meanwhile is told within a second), then announces. The caller must commit at once.';
 alter function after_hours.announce_pass(timestamptz, interval) owner to after_hours_owner;
 revoke all on function after_hours.announce_pass(timestamptz, interval) from public;
 grant execute on function after_hours.announce_pass(timestamptz, interval) to after_hours_jobs;

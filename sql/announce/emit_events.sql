@@ -20,7 +20,8 @@ begin
     -- Purpose: turn locked due sessions into events, mark them, NOTIFY once per event; a session that raises is set
     --          aside and the others go out: the batch is halved until the culprit is alone.
     -- Returns: how many events were written (one already there counts as told and is only marked).
-    -- Locks:   none new: the caller holds emitter and the sessions.   Called by: announce_due.
+    -- Locks:   none new: the caller holds emitter and the sessions.
+    -- Access:  internal.
     if cardinality(p_ids) = 0 then
         return 0;
     end if;
@@ -112,6 +113,7 @@ exception
 end
 $$;
 comment on function after_hours.emit_events(text, uuid[], timestamptz, text, boolean) is
-'Writes, marks and notifies the events of locked due sessions; one that raises goes to after_hours.set_aside. Internal, used by announce_due().';
+'Writes, marks and notifies the events of locked due sessions; one that raises goes to after_hours.set_aside. Internal, '
+'used by announce_due().';
 alter function after_hours.emit_events(text, uuid[], timestamptz, text, boolean) owner to after_hours_owner;
 revoke all on function after_hours.emit_events(text, uuid[], timestamptz, text, boolean) from public;

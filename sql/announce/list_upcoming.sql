@@ -12,7 +12,8 @@ declare
 begin
     -- Purpose: what will be announced next, overdue rows first: at most 1,000 of each type.
     -- Returns: a row per due instant.
-    -- Locks:   none; two index scans.   Called by: view upcoming, check_announcing.
+    -- Locks:   none; two index scans.
+    -- Access:  after_hours_dba.
     select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
     return query
     (
@@ -32,7 +33,8 @@ begin
     );
 end
 $$;
-comment on function after_hours.list_upcoming(timestamptz) is 'What will be announced next, at most 1,000 of each type. Read it as view after_hours.upcoming.';
+comment on function after_hours.list_upcoming(timestamptz) is
+'What will be announced next, at most 1,000 of each type. Read it as view after_hours.upcoming.';
 alter function after_hours.list_upcoming(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.list_upcoming(timestamptz) from public;
 grant execute on function after_hours.list_upcoming(timestamptz) to after_hours_dba;

@@ -10,7 +10,8 @@ begin
     -- Purpose: the UPDATE of emit_events(), under a role that may do little else: triggers, rules and expressions of
     --          the table's owner run with the rights of this function's owner (REVIEW 2).
     -- Returns: nothing. Raises AH016 if code of the application changed this session's settings.
-    -- Locks:   expects the sessions locked FOR NO KEY UPDATE.   Access: internal.
+    -- Locks:   expects the sessions locked FOR NO KEY UPDATE.
+    -- Access:  internal.
     if p_type = 'after_hours:session_expired' then
         update public.after_hours_sessions as s set expired_for = least(s.ended_at, s.expires_at) where s.id = any(p_ids);
     else
@@ -28,7 +29,8 @@ begin
 end
 $$;
 comment on function after_hours.mark_sessions(text, uuid[]) is
-'Marks sessions as announced for their present deadline, run as after_hours_eraser. Internal, used by emit_events(). Error AH016.';
+'Marks sessions as announced for their present deadline, run as after_hours_eraser. Internal, used by emit_events(). '
+'Error AH016.';
 grant create on schema after_hours to after_hours_eraser;
 alter function after_hours.mark_sessions(text, uuid[]) owner to after_hours_eraser;
 revoke create on schema after_hours from after_hours_eraser;

@@ -16,7 +16,8 @@ begin
     -- Purpose: the instant at which there is next something to announce; in the past if something is due already.
     -- Returns: null if nothing lies ahead. A session that starts with less than the warning's lead to go is seen
     --          only in the second before its start: a caller sleeps a second at most.
-    -- Locks:   none; three index probes.   Called by: announce_pass, announce_due, health.
+    -- Locks:   none; three index probes.
+    -- Access:  after_hours_dba, after_hours_jobs.
     select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
 
     select least(s.ended_at, s.expires_at)

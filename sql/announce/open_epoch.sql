@@ -13,7 +13,8 @@ begin
     -- Purpose: the epoch that events of this run of the server belong to; opened when this is its first event.
     --          A crash restart keeps the start time, but empties the UNLOGGED marker table: that tells it apart.
     -- Returns: the epoch's name.
-    -- Locks:   the caller holds after_hours.emitter.   Called by: announce_due.
+    -- Locks:   the caller holds after_hours.emitter.
+    -- Access:  internal.
     select e.name
     into v_name
     from after_hours.epochs as e
@@ -36,6 +37,7 @@ begin
 end
 $$;
 comment on function after_hours.open_epoch() is
-'Name of the epoch of this run of the server, opened with last_id before the run''s first event. Internal: under the lock on emitter.';
+'Name of the epoch of this run of the server, opened with last_id before the run''s first event. Internal: under the '
+'lock on emitter.';
 alter function after_hours.open_epoch() owner to after_hours_owner;
 revoke all on function after_hours.open_epoch() from public;

@@ -8,7 +8,8 @@ as $$
     -- Purpose: show that the scheduler announces. Only the scheduled runs write it, never a hand or a rescue: a stale
     --          heartbeat must stay visible. At most every 15 s: the one transaction id an idle loop costs. One that lies
     --          ahead was written before the clock was set back.
-    -- Locks:   the row of emitter.   Called by: announce_pass, announce_loop.
+    -- Locks:   the row of emitter.
+    -- Access:  after_hours_jobs.
     update after_hours.emitter as e
     set heartbeat_at = clock_timestamp(), heartbeat_by = format('pid %s', pg_backend_pid())
     where e.heartbeat_at is null or e.heartbeat_at not between clock_timestamp() - interval '15 seconds' and clock_timestamp();

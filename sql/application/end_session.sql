@@ -9,7 +9,8 @@ declare
 begin
     -- Purpose: end a session now. It only writes state: the loop sees it within a second and tells the client.
     -- Returns: the row; one that has ended before is returned as it is.
-    -- Locks:   the session's row.   Called by: the application, moderators' services (reason 'moderation').
+    -- Locks:   the session's row.
+    -- Access:  after_hours_app.
     update public.after_hours_sessions as s
     set ended_at = clock_timestamp(), end_reason = p_reason
     where s.id = p_session_id and s.ended_at is null and s.expires_at > clock_timestamp()
@@ -27,7 +28,8 @@ begin
 end
 $$;
 comment on function after_hours.end_session(uuid, text) is
-'Ends a session now; reason ''moderation'' is told to the client as such, anything else as ''ended''. Ending twice changes nothing. Error AH001.';
+'Ends a session now; reason ''moderation'' is told to the client as such, anything else as ''ended''. Ending twice '
+'changes nothing. Error AH001.';
 alter function after_hours.end_session(uuid, text) owner to after_hours_owner;
 revoke all on function after_hours.end_session(uuid, text) from public;
 grant execute on function after_hours.end_session(uuid, text) to after_hours_app;

@@ -9,7 +9,8 @@ declare
 begin
     -- Purpose: move the end of a running session; warning and end re-arm by themselves, as due-ness is read from the row.
     -- Returns: the changed row.
-    -- Locks:   the session's row.   Called by: the application; plain UPDATE of expires_at does as well.
+    -- Locks:   the session's row.
+    -- Access:  after_hours_app.
     if p_by is null or p_by <= interval '0' then
         raise exception using
             errcode = 'AH008',
@@ -37,7 +38,8 @@ begin
 end
 $$;
 comment on function after_hours.extend_session(uuid, interval) is
-'Extends a running session; its warning and end are announced anew for the new deadline. Returns the row. Errors AH001 (unknown), AH002 (over), AH008 (length).';
+'Extends a running session; its warning and end are announced anew for the new deadline. Returns the row. Errors AH001 '
+'(unknown), AH002 (over), AH008 (length).';
 alter function after_hours.extend_session(uuid, interval) owner to after_hours_owner;
 revoke all on function after_hours.extend_session(uuid, interval) from public;
 grant execute on function after_hours.extend_session(uuid, interval) to after_hours_app;

@@ -10,7 +10,8 @@ declare
 begin
     -- Purpose: save a match for good. From its commit on no purge touches it; a purge that has the row is waited for.
     -- Returns: the changed row; saving it again as the same match changes nothing.
-    -- Locks:   the match's row.   Called by: the application; plain UPDATE of converted_to_match_id does as well.
+    -- Locks:   the match's row.
+    -- Access:  after_hours_app.
     if p_converted_to is null then
         raise exception using
             errcode = 'AH005',
@@ -45,8 +46,8 @@ begin
 end
 $$;
 comment on function after_hours.save_match(uuid, uuid) is
-'Saves a match (sets converted_to_match_id): it is never purged from then on. Returns the row. Errors AH003 (unknown), AH004 (already purged), AH005 (saved as another).';
+'Saves a match (sets converted_to_match_id): it is never purged from then on. Returns the row. Errors AH003 (unknown), '
+'AH004 (already purged), AH005 (saved as another).';
 alter function after_hours.save_match(uuid, uuid) owner to after_hours_owner;
 revoke all on function after_hours.save_match(uuid, uuid) from public;
 grant execute on function after_hours.save_match(uuid, uuid) to after_hours_app;
-grant execute on function after_hours.iso_utc(timestamptz) to after_hours_app;

@@ -8,7 +8,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the length of a session for which the caller names none.
     -- Returns: settings.session_length.
-    -- Locks:   none.   Called by: start_session (the application may not read the settings).
+    -- Locks:   none.
+    -- Access:  after_hours_app.
     select s.session_length from after_hours.settings as s;
 $$;
 comment on function after_hours.session_length() is 'The default length of a session: settings.session_length.';

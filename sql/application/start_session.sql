@@ -11,7 +11,8 @@ declare
 begin
     -- Purpose: start a session of the given length (default: settings.session_length) for a user, now.
     -- Returns: the new row.
-    -- Locks:   none beyond its own row.   Called by: the application; plain INSERT does as well.
+    -- Locks:   none beyond its own row.
+    -- Access:  after_hours_app.
     if v_length <= interval '0' or v_length > interval '1 day' then
         raise exception using
             errcode = 'AH008',
@@ -25,7 +26,8 @@ begin
 end
 $$;
 comment on function after_hours.start_session(uuid, interval) is
-'Starts a session for a user, now, of the given length (default settings.session_length, at most a day). Returns the row. Error AH008.';
+'Starts a session for a user, now, of the given length (default settings.session_length, at most a day). Returns the '
+'row. Error AH008.';
 alter function after_hours.start_session(uuid, interval) owner to after_hours_owner;
 revoke all on function after_hours.start_session(uuid, interval) from public;
 grant execute on function after_hours.start_session(uuid, interval) to after_hours_app;

@@ -8,7 +8,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: is a pause of this job in force right now? Volatile: loops ask again and again in one CALL.
     -- Returns: true until the pause's end; a pause that has run out no longer counts.
-    -- Locks:   none.   Called by: every pass, every batch, housekeeping, relay_rescue.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     select exists (select from after_hours.pauses as p where p.job = p_job and p.until > clock_timestamp());
 $$;
 comment on function after_hours.is_paused(text) is

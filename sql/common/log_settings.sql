@@ -8,7 +8,8 @@ as $$
 begin
     -- Purpose: one row of settings_log for each setting that an UPDATE changed.
     -- Returns: the new row, unchanged.
-    -- Locks:   none of its own.   Called by: the trigger on after_hours.settings.
+    -- Locks:   none of its own.
+    -- Access:  internal.
     insert into after_hours.settings_log (changed_by, setting, old_value, new_value)
     select session_user, o.key, o.value, n.value
     from jsonb_each_text(to_jsonb(old)) as o

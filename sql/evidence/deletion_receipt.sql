@@ -13,7 +13,8 @@ as $$
 begin
     -- Purpose: what can be said, and shown, about the deletion of one match: for the user who asked, or for an auditor.
     -- Returns: a row per deletion (an id may be used again), the latest first; is_verified recomputes the batch's hash.
-    -- Locks:   none.   Called by: the DBA.
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
     return query
     select
         t.match_id, t.expired_at, b.committed_at, t.messages, b.run_id, b.batch, r.trigger, r.run_by, r.retention,
@@ -21,13 +22,15 @@ begin
         b.hash = (
             select after_hours.evidence_hash(
                 b.prev_hash, b.seq, b.run_id, b.batch, b.committed_at,
-                array_agg(a.match_id order by a.match_id), array_agg(a.expired_at order by a.match_id), array_agg(a.messages order by a.match_id)
+                array_agg(a.match_id order by a.match_id), array_agg(a.expired_at order by a.match_id),
+                    array_agg(a.messages order by a.match_id)
             )
             from after_hours.purged_matches as a
             where a.seq = b.seq
         ),
         format(
-            'Match %s expired at %s and was deleted with its %s messages at %s, under a retention of %s, by purge run %s (%s, %s), batch %s of the evidence chain.',
+            'Match %s expired at %s and was deleted with its %s messages at %s, under a retention of %s, by purge run '
+                '%s (%s, %s), batch %s of the evidence chain.',
             t.match_id, after_hours.iso_utc(t.expired_at), t.messages, after_hours.iso_utc(b.committed_at), r.retention,
             r.id, r.trigger, r.run_by, b.seq
         )
@@ -49,7 +52,8 @@ begin
 end
 $$;
 comment on function after_hours.deletion_receipt(uuid) is
-'The receipt of a purged match: when, how many messages, by which run and who, with the batch''s hash recomputed. Whole chain: verify_evidence(). Error AH016.';
+'The receipt of a purged match: when, how many messages, by which run and who, with the batch''s hash recomputed. Whole '
+'chain: verify_evidence(). Error AH016.';
 alter function after_hours.deletion_receipt(uuid) owner to after_hours_owner;
 revoke all on function after_hours.deletion_receipt(uuid) from public;
 grant execute on function after_hours.deletion_receipt(uuid) to after_hours_dba;

@@ -11,7 +11,8 @@ as $$
     -- Purpose: the hash of one batch: sha256 over the previous hash and a text of fixed format, so that anybody can
     --          recompute it elsewhere. A header line, then a line per tombstone in the order of the ids.
     -- Returns: 32 bytes.
-    -- Locks:   none.   Called by: purge_batch, verify_evidence.
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
     select sha256(
         p_prev_hash || convert_to(
             format(
@@ -37,7 +38,8 @@ as $$
     from unnest(p_match_ids, p_expired_at, p_messages) as t (match_id, expired_at, messages);
 $$;
 comment on function after_hours.evidence_hash(bytea, bigint, bigint, integer, timestamptz, uuid[], timestamptz[], bigint[]) is
-'sha256(previous hash || "after_hours evidence 1\n" || "batch <seq> run <run>.<batch> at <instant>\n" || per tombstone, by id: "<match> <expiry> <messages>\n"); instants in UTC with microseconds and Z.';
+'sha256(previous hash || "after_hours evidence 1\n" || "batch <seq> run <run>.<batch> at <instant>\n" || per tombstone, '
+'by id: "<match> <expiry> <messages>\n"); instants in UTC with microseconds and Z.';
 alter function after_hours.evidence_hash(bytea, bigint, bigint, integer, timestamptz, uuid[], timestamptz[], bigint[])
 owner to after_hours_owner;
 revoke all on function after_hours.evidence_hash(bytea, bigint, bigint, integer, timestamptz, uuid[], timestamptz[], bigint[])

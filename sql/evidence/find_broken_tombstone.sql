@@ -7,7 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: which tombstone of a batch is not as it was written: compares each with the digests kept by the batch.
     -- Returns: words about the first such one; null if the digests show none, or the batch has none (before 0004).
-    -- Locks:   none.   Called by: verify_evidence, for batches whose hash is wrong.
+    -- Locks:   none.
+    -- Access:  internal.
     with written as (
         select n.nr, substr(b.digests, 4 * n.nr - 3, 4) as digest
         from after_hours.purge_batches as b
@@ -43,6 +44,7 @@ as $$
     where exists (select from written);
 $$;
 comment on function after_hours.find_broken_tombstone(bigint) is
-'Inner part of verify_evidence(): names the first tombstone of a batch that is not as it was written; null if the batch kept no digests or they show nothing.';
+'Inner part of verify_evidence(): names the first tombstone of a batch that is not as it was written; null if the batch '
+'kept no digests or they show nothing.';
 alter function after_hours.find_broken_tombstone(bigint) owner to after_hours_owner;
 revoke all on function after_hours.find_broken_tombstone(bigint) from public;

@@ -18,7 +18,8 @@ begin
     --          one's hash stays as the anchor, so that the rest still verifies. Runs whose batches are gone go as well.
     --          Nothing while the brake is on: a wrong clock must not wipe evidence.
     -- Returns: how many batches and runs went; call again until 0.
-    -- Locks:   the chain's head, then up to 200 batches.   Called by: housekeeping.
+    -- Locks:   the chain's head, then up to 200 batches.
+    -- Access:  after_hours_dba, after_hours_jobs.
     if not exists (select from after_hours.purge_runs as r where r.started_at < v_before) or (after_hours.brake()).is_on then
         return 0;
     end if;
@@ -53,7 +54,8 @@ begin
 end
 $$;
 comment on function after_hours.trim_evidence() is
-'Trims evidence older than settings.tombstone_retention, whole oldest batches only, and keeps the last trimmed hash as the chain''s anchor; nothing while the brake is on. Returns how many rows of batches and runs went.';
+'Trims evidence older than settings.tombstone_retention, whole oldest batches only, and keeps the last trimmed hash as '
+'the chain''s anchor; nothing while the brake is on. Returns how many rows of batches and runs went.';
 alter function after_hours.trim_evidence() owner to after_hours_owner;
 revoke all on function after_hours.trim_evidence() from public;
 grant execute on function after_hours.trim_evidence() to after_hours_jobs, after_hours_dba;

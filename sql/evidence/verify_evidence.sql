@@ -9,7 +9,8 @@ as $$
     --          to the head. One snapshot: a purge may go on meanwhile.
     -- Returns: a row per batch in the chain's order, the first that is not ok is where somebody laid hands on, and the
     --          tombstone is named; then one row (run_id null) about the chain as a whole.
-    -- Locks:   none; reads all tombstones.   Called by: the DBA, an auditor.
+    -- Locks:   none; reads all tombstones.
+    -- Access:  after_hours_dba.
     with batches as (
         select
             b.*,
@@ -37,7 +38,8 @@ as $$
                 coalesce(sum(a.messages), 0) as messages,
                 after_hours.evidence_hash(
                     b.prev_hash, b.seq, b.run_id, b.batch, b.committed_at,
-                    array_agg(a.match_id order by a.match_id), array_agg(a.expired_at order by a.match_id), array_agg(a.messages order by a.match_id)
+                    array_agg(a.match_id order by a.match_id), array_agg(a.expired_at order by a.match_id),
+                        array_agg(a.messages order by a.match_id)
                 ) as hash
             from after_hours.purged_matches as a
             where a.seq = b.seq
@@ -55,7 +57,8 @@ as $$
                 where not exists (select from after_hours.purge_batches as b where b.seq = t.seq)
             ) as strays,
             (array_agg(k.hash order by k.seq desc))[1] as last_hash,
-            (array_agg(format('run %s batch %s (%s of the chain)', k.run_id, k.batch, k.seq) order by k.seq) filter (where k.wrong is not null))[1] as first_broken
+            (array_agg(format('run %s batch %s (%s of the chain)', k.run_id, k.batch, k.seq) order by k.seq)
+                filter (where k.wrong is not null))[1] as first_broken
         from checked as k
     )
 
@@ -72,15 +75,18 @@ as $$
         union all
         select
             null, null, null,
-            s.broken = 0 and s.strays = 0 and coalesce(s.last_seq, c.anchor_seq) = c.head_seq and coalesce(s.last_hash, c.anchor_hash) = c.head_hash,
+            s.broken = 0 and s.strays = 0 and coalesce(s.last_seq, c.anchor_seq) = c.head_seq
+                and coalesce(s.last_hash, c.anchor_hash) = c.head_hash,
             case
                 when s.broken > 0 then format('%s of %s batches are broken, the first is %s', s.broken, s.batches, s.first_broken)
                 when s.strays > 0 then format('%s tombstones belong to no batch', s.strays)
                 when coalesce(s.last_seq, c.anchor_seq) < c.head_seq
-                    then format('the last batches are missing: the chain ends at %s, its head is %s', coalesce(s.last_seq, c.anchor_seq), c.head_seq)
+                    then format('the last batches are missing: the chain ends at %s, its head is %s',
+                        coalesce(s.last_seq, c.anchor_seq), c.head_seq)
                 when coalesce(s.last_seq, c.anchor_seq) <> c.head_seq or coalesce(s.last_hash, c.anchor_hash) <> c.head_hash
                     then 'the head of the chain was changed'
-                else format('%s batches verified, from anchor %s to head %s: %s', s.batches, c.anchor_seq, c.head_seq, encode(c.head_hash, 'hex'))
+                else format('%s batches verified, from anchor %s to head %s: %s', s.batches, c.anchor_seq, c.head_seq,
+                    encode(c.head_hash, 'hex'))
             end
         from summary as s
         cross join after_hours.evidence_chain as c
@@ -88,7 +94,8 @@ as $$
     order by x.seq nulls last;
 $$;
 comment on function after_hours.verify_evidence() is
-'Recomputes the hash chain over all tombstones: a row per batch (the first with ok = false is the first broken one; detail names the tombstone), then one about the whole chain. Compare the head with the one in the server log.';
+'Recomputes the hash chain over all tombstones: a row per batch (the first with ok = false is the first broken one; '
+'detail names the tombstone), then one about the whole chain. Compare the head with the one in the server log.';
 alter function after_hours.verify_evidence() owner to after_hours_owner;
 revoke all on function after_hours.verify_evidence() from public;
 grant execute on function after_hours.verify_evidence() to after_hours_dba;

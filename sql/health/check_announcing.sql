@@ -20,7 +20,8 @@ declare
 begin
     -- Purpose: are events announced, on time, all of them, and do NOTIFYs get through?
     -- Returns: one row per check.
-    -- Locks:   none.   Called by: view health.
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
     select p.* into v_pause from after_hours.pauses as p where p.job = 'announce' and p.until > p_now;
     check_name := 'announcing';
     if v_pause.job is not null then
@@ -37,12 +38,14 @@ begin
         detail := case
             when v_heartbeat is null then 'no scheduled run has announced yet'
             when v_heartbeat > p_now + interval '5 seconds' then format(
-                'none since the clock was set back: the last heartbeat says %s, it is %s', after_hours.iso_utc(v_heartbeat), after_hours.iso_utc(p_now)
+                'none since the clock was set back: the last heartbeat says %s, it is %s', after_hours.iso_utc(v_heartbeat),
+                    after_hours.iso_utc(p_now)
             )
             else format('last heartbeat %s s ago', round(extract(epoch from p_now - v_heartbeat)))
         end;
         next_command := case
-            when v_heartbeat > p_now + interval '5 seconds' then 'select after_hours.end_stuck_loops(); pg_cron starts others at the next minute'
+            when v_heartbeat > p_now + interval '5 seconds'
+                then 'select after_hours.end_stuck_loops(); pg_cron starts others at the next minute'
             when not ok then 'select * from after_hours.jobs; meanwhile by hand: select * from after_hours.announce_due();' end;
     end if;
     return next;
@@ -75,7 +78,8 @@ begin
     next_command := case
         when ok then null
         when v_holder is not null
-            then format('select * from pg_stat_activity where pid = %s; then, if it may go: select pg_terminate_backend(%s);', v_holder, v_holder)
+            then format('select * from pg_stat_activity where pid = %s; then, if it may go: select pg_terminate_backend(%s);',
+                v_holder, v_holder)
         else 'select * from after_hours.announce_due();'
     end;
     return next;
@@ -87,7 +91,8 @@ begin
     ok := v_aside.n = 0;
     detail := case
         when ok then 'no announcement has raised an error'
-        else format('%s sessions can''t be announced since %s: %s', v_aside.n, after_hours.iso_utc(v_aside.first_at), left(v_aside.message, 200))
+        else format('%s sessions can''t be announced since %s: %s', v_aside.n, after_hours.iso_utc(v_aside.first_at),
+            left(v_aside.message, 200))
     end;
     next_command := case when not ok then 'select * from after_hours.set_aside; mend the cause: they are tried again by themselves' end;
     return next;
@@ -97,13 +102,15 @@ begin
     detail := format('%s %% of the notification queue is in use', round((v_usage * 100)::numeric, 1))
         || case when v_usage > 0.5 then '; events are written without NOTIFY, relays see them by polling' else '' end;
     next_command := case when not ok then
-        'a listener sits in an open transaction; find it: select pid, usename, xact_start from pg_stat_activity where state like ''idle in transaction%'' order by xact_start;'
+        'a listener sits in an open transaction; find it: select pid, usename, xact_start from pg_stat_activity where '
+            'state like ''idle in transaction%'' order by xact_start;'
     end;
     return next;
 end
 $$;
-comment on function after_hours.check_announcing(timestamptz) is 'Health checks of announcing: heartbeat, overdue events and who locks them, errors, the notification queue. Read them as view after_hours.health.';
+comment on function after_hours.check_announcing(timestamptz) is
+'Health checks of announcing: heartbeat, overdue events and who locks them, errors, the notification queue. Read them '
+'as view after_hours.health.';
 alter function after_hours.check_announcing(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.check_announcing(timestamptz) from public;
 grant execute on function after_hours.check_announcing(timestamptz) to after_hours_dba;
-grant execute on function after_hours.announce_mode() to after_hours_owner;

@@ -14,7 +14,8 @@ declare
 begin
     -- Purpose: did the last 03:00 run succeed, does the brake let the next one pass, does anything resist deletion?
     -- Returns: one row per check. A missed slot counts as red after 90 minutes: by then the catch-up has had its turn.
-    -- Locks:   none; counts what is overdue.   Called by: view health.
+    -- Locks:   none; counts what is overdue.
+    -- Access:  after_hours_dba.
     select p.* into v_pause from after_hours.pauses as p where p.job = 'purge' and p.until > p_now;
     select r.*
     into v_run
@@ -66,7 +67,8 @@ begin
     return next;
 end
 $$;
-comment on function after_hours.check_retention(timestamptz) is 'Health checks of the purge: last slot, pause, brake, matches that resist. Read them as view after_hours.health.';
+comment on function after_hours.check_retention(timestamptz) is
+'Health checks of the purge: last slot, pause, brake, matches that resist. Read them as view after_hours.health.';
 alter function after_hours.check_retention(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.check_retention(timestamptz) from public;
 grant execute on function after_hours.check_retention(timestamptz) to after_hours_dba;

@@ -14,11 +14,14 @@ declare
 begin
     -- Purpose: is pg_cron alive, does it have all our jobs, do their runs succeed, are both loops running?
     -- Returns: one row per check. Owned by the jobs role: pg_cron hides its tables from everybody else.
-    -- Locks:   none.   Called by: view health.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     check_name := 'scheduler';
     ok := v_launcher;
-    detail := case when v_launcher then 'the pg_cron launcher is running' else 'there is no pg_cron launcher: nothing is scheduled any more' end;
-    next_command := case when not ok then 'restart PostgreSQL, e.g. systemctl restart postgresql (pg_cron 1.4 does not come back by itself)' end;
+    detail := case when v_launcher then 'the pg_cron launcher is running'
+        else 'there is no pg_cron launcher: nothing is scheduled any more' end;
+    next_command := case when not ok
+        then 'restart PostgreSQL, e.g. systemctl restart postgresql (pg_cron 1.4 does not come back by itself)' end;
     return next;
 
     select string_agg(p.job, ', ' order by p.job)
@@ -77,7 +80,8 @@ begin
     return next;
 end
 $$;
-comment on function after_hours.check_scheduler() is 'Health checks of pg_cron, the jobs and the loops. Read them as view after_hours.health.';
+comment on function after_hours.check_scheduler() is
+'Health checks of pg_cron, the jobs and the loops. Read them as view after_hours.health.';
 alter function after_hours.check_scheduler() owner to after_hours_jobs;
 revoke all on function after_hours.check_scheduler() from public;
 grant execute on function after_hours.check_scheduler() to after_hours_owner, after_hours_dba;

@@ -11,7 +11,8 @@ declare
 begin
     -- Purpose: is the schema what sql/ made of it, with all of its indexes?
     -- Returns: one row per check.
-    -- Locks:   none.   Called by: view health.
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
     select string_agg(format('%s %s: %s', d.kind, d.identity, d.drift), ', ') into v_drift from after_hours.sql_drift as d;
     check_name := 'sql_drift';
     ok := v_drift is null;
@@ -33,12 +34,14 @@ begin
     ok := v_invalid is null;
     detail := coalesce('missing or invalid: ' || v_invalid, 'all indexes are there and valid');
     next_command := case when not ok then
-        format('drop index concurrently if exists public.%s; then run sql/changes/0002_indexes.sql again with psql', split_part(v_invalid, ',', 1))
+        format('drop index concurrently if exists public.%s; then run sql/changes/0002_indexes.sql again with psql',
+            split_part(v_invalid, ',', 1))
     end;
     return next;
 end
 $$;
-comment on function after_hours.check_schema() is 'Health checks of the schema: drift and indexes. Read them as view after_hours.health.';
+comment on function after_hours.check_schema() is
+'Health checks of the schema: drift and indexes. Read them as view after_hours.health.';
 alter function after_hours.check_schema() owner to after_hours_owner;
 revoke all on function after_hours.check_schema() from public;
 grant execute on function after_hours.check_schema() to after_hours_dba;

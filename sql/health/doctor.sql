@@ -9,7 +9,8 @@ begin
     -- Purpose: everything that can be examined from SQL: server, pg_cron, roles, other people's schema, vacuum.
     --          health is what is wrong now; doctor also says what will be.
     -- Returns: a row per subject, what needs attention first.
-    -- Locks:   none; reads the catalog.   Called by: the DBA.
+    -- Locks:   none; reads the catalog.
+    -- Access:  after_hours_dba.
     return query
     with found as (
         select s.* from after_hours.examine_server() as s
@@ -25,7 +26,8 @@ begin
             end
         from pg_class as c
         cross join lateral (
-            select coalesce(array_to_string(c.reloptions, ',') ~ 'autovacuum_vacuum_scale_factor', false) or c.reltuples < 100000 as is_tuned
+            select coalesce(array_to_string(c.reloptions, ',') ~ 'autovacuum_vacuum_scale_factor', false)
+                or c.reltuples < 100000 as is_tuned
         ) as w
         where c.oid = any(array['public.after_hours_sessions', 'public.after_hours_matches', 'public.after_hours_messages']::regclass[])
         union all
@@ -33,7 +35,8 @@ begin
             'index ' || i.indexrelid::regclass, false, 'invalid: a CREATE INDEX CONCURRENTLY was interrupted',
             format('reindex index concurrently %s;', i.indexrelid::regclass)
         from pg_index as i
-        where i.indrelid = any(array['public.after_hours_sessions', 'public.after_hours_matches', 'public.after_hours_messages']::regclass[])
+        where i.indrelid = any(array['public.after_hours_sessions', 'public.after_hours_matches',
+            'public.after_hours_messages']::regclass[])
             and not i.indisvalid
         union all
         select h.check_name, h.ok, h.detail, h.next_command from after_hours.check_schema() as h
@@ -45,7 +48,8 @@ begin
 end
 $$;
 comment on function after_hours.doctor() is
-'Examines server, pg_cron, roles, settings, other people''s foreign keys and triggers, vacuum and indexes; says for each what to do. What needs attention comes first.';
+'Examines server, pg_cron, roles, settings, other people''s foreign keys and triggers, vacuum and indexes; says for '
+'each what to do. What needs attention comes first.';
 alter function after_hours.doctor() owner to after_hours_owner;
 revoke all on function after_hours.doctor() from public;
 grant execute on function after_hours.doctor() to after_hours_dba;

@@ -14,7 +14,8 @@ declare
 begin
     -- Purpose: everything about server, pg_cron and role settings that is known to break jobs, as far as SQL can see.
     -- Returns: a row per subject. Owned by the jobs role (pg_monitor): others see neither settings nor pg_cron's tables.
-    -- Locks:   none.   Called by: doctor.
+    -- Locks:   none.
+    -- Access:  after_hours_jobs.
     subject := 'server version';
     ok := current_setting('server_version_num')::integer >= 150000;
     finding := 'PostgreSQL ' || current_setting('server_version');
@@ -36,7 +37,8 @@ begin
     advice := case
         when ok then null
         when v_workers then 'set cron.use_background_workers = off and restart: below 1.5 one long job freezes the others'
-        else 'set cron.use_background_workers = on and restart: libpq mode keeps host and port of schedule time, which breaks after a failover'
+        else 'set cron.use_background_workers = on and restart: libpq mode keeps host and port of schedule time, '
+            'which breaks after a failover'
     end;
     return next;
 
@@ -70,7 +72,8 @@ begin
         from after_hours.list_jobs() as l
         where l.schedule is null or not l.is_active
     );
-    finding := coalesce(v_text, case when ok then 'all planned jobs are there and active' else 'some planned jobs are missing or inactive' end);
+    finding := coalesce(v_text, case when ok then 'all planned jobs are there and active'
+        else 'some planned jobs are missing or inactive' end);
     advice := case when not ok then 'select * from after_hours.jobs; then: select * from after_hours.install_jobs();' end;
     return next;
 
@@ -140,18 +143,22 @@ begin
     order by a.xact_start
     limit 1;
     ok := not found;
-    finding := case when ok then 'none older than 10 minutes' else format('pid %s of %s, open for %s', v_row.pid, v_row.usename, v_row.age) end;
-    advice := case when not ok then format('each pass re-reads index entries that VACUUM may not remove: select pg_terminate_backend(%s);', v_row.pid) end;
+    finding := case when ok then 'none older than 10 minutes'
+        else format('pid %s of %s, open for %s', v_row.pid, v_row.usename, v_row.age) end;
+    advice := case when not ok
+        then format('each pass re-reads index entries that VACUUM may not remove: select pg_terminate_backend(%s);', v_row.pid) end;
     return next;
 
     subject := 'job role';
-    ok := (select r.rolcanlogin from pg_roles as r where r.rolname = 'after_hours_jobs') and pg_has_role('after_hours_jobs', 'pg_monitor', 'member');
+    ok := (select r.rolcanlogin from pg_roles as r where r.rolname = 'after_hours_jobs')
+        and pg_has_role('after_hours_jobs', 'pg_monitor', 'member');
     finding := case when ok then 'may log in, is a member of pg_monitor' else 'may not log in, or is no member of pg_monitor' end;
     advice := case when not ok then 'alter role after_hours_jobs login; grant pg_monitor to after_hours_jobs;' end;
     return next;
 end
 $$;
-comment on function after_hours.examine_server() is 'What of server, pg_cron and role settings is known to break jobs. Read it as select * from after_hours.doctor();';
+comment on function after_hours.examine_server() is
+'What of server, pg_cron and role settings is known to break jobs. Read it as select * from after_hours.doctor();';
 alter function after_hours.examine_server() owner to after_hours_jobs;
 revoke all on function after_hours.examine_server() from public;
 grant execute on function after_hours.examine_server() to after_hours_owner;

@@ -16,7 +16,8 @@ from (
     select c.check_name, c.ok, c.detail, c.next_command from after_hours.check_schema() as c
 ) as h;
 comment on view after_hours.health is
-'One row per check: ok, what was seen, and the next command to type. First look: select * from after_hours.health where not ok; Costs: short index scans.';
+'One row per check: ok, what was seen, and the next command to type. First look: select * from after_hours.health where '
+'not ok; Costs: short index scans.';
 alter view after_hours.health owner to after_hours_owner;
 revoke all on after_hours.health from public;
 grant select on after_hours.health to after_hours_dba;

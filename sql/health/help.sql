@@ -7,7 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the cheat-sheet, for psql: \t on, then select after_hours.help();
     -- Returns: a line a row.
-    -- Locks:   none.   Called by: people.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
     select unnest(string_to_array(
 $help$LOOK
   select * from after_hours.health where not ok;      what is wrong now, and what to type

@@ -8,7 +8,8 @@ as $$
     -- Purpose: routines and views of the stored logic as they stand in the catalog. The fixed search_path matters: it
     --          decides which names a definition is printed with, and so its hash.
     -- Returns: a row per object.
-    -- Locks:   none.   Called by: prune.sql, view sql_drift.
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
     select 'routine', p.oid::regprocedure::text, md5(pg_get_functiondef(p.oid))
     from pg_proc as p
     where p.pronamespace = 'after_hours'::regnamespace

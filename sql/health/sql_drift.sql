@@ -13,7 +13,8 @@ from after_hours.sql_objects as f
 full join after_hours.list_sql_objects() as c on c.kind = f.kind and c.identity = f.identity
 where f.definition_hash is distinct from c.definition_hash;
 comment on view after_hours.sql_drift is
-'Routines and views that no longer are what the last apply of sql/ made of them. Empty is good. Mend: alembic upgrade head, or psql -1 -f sql/install.sql.';
+'Routines and views that no longer are what the last apply of sql/ made of them. Empty is good. Mend: alembic upgrade '
+'head, or psql -1 -f sql/install.sql.';
 alter view after_hours.sql_drift owner to after_hours_owner;
 revoke all on after_hours.sql_drift from public;
 grant select on after_hours.sql_drift to after_hours_dba;

@@ -8,7 +8,8 @@ declare
 begin
     -- Purpose: trim what has a retention of its own: events, receipts, logs, evidence, pg_cron's history; lapse holds.
     --          Small commits; a step that fails is reported at the end, after the others have run.
-    -- Locks:   the rows of one batch at a time.   Called by: pg_cron, hourly; by hand: CALL after_hours.housekeeping();
+    -- Locks:   the rows of one batch at a time.
+    -- Access:  after_hours_dba, after_hours_jobs.
     foreach v_step in array array['expire_holds', 'trim_events', 'trim_logs', 'trim_job_runs', 'trim_evidence'] loop
         loop
             set local search_path = pg_catalog, pg_temp;
@@ -39,7 +40,8 @@ begin
 end
 $$;
 comment on procedure after_hours.housekeeping() is
-'Trims events, receipts, logs, evidence and pg_cron''s history to their retentions, and lapses holds whose keep_until has passed. Hourly by pg_cron; safe at any time. Error AH043.';
+'Trims events, receipts, logs, evidence and pg_cron''s history to their retentions, and lapses holds whose keep_until '
+'has passed. Hourly by pg_cron; safe at any time. Error AH043.';
 alter procedure after_hours.housekeeping() owner to after_hours_owner;
 revoke all on procedure after_hours.housekeeping() from public;
 grant execute on procedure after_hours.housekeeping() to after_hours_jobs, after_hours_dba;

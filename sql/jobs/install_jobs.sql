@@ -14,7 +14,8 @@ declare
 begin
     -- Purpose: schedule the jobs of after_hours.job_plan in pg_cron, as this function's owner; says what it did.
     -- Returns: a row per job: created, unchanged, changed or removed. Running it again changes nothing.
-    -- Locks:   rows of cron.job.   Called by: the installation, the DBA.
+    -- Locks:   rows of cron.job.
+    -- Access:  after_hours_dba, after_hours_jobs.
     for v_plan in
         select p.job as plan_job, p.schedule, p.command from after_hours.job_plan as p order by p.job
     loop
@@ -27,7 +28,8 @@ begin
             raise exception using
                 errcode = 'AH036',
                 message = format('a job named %s already runs in database %s', v_name, v_found.database),
-                hint = format('If nobody needs it: select cron.unschedule(%s); then repeat select * from after_hours.install_jobs();', v_found.jobid);
+                hint = format('If nobody needs it: select cron.unschedule(%s); then repeat select * from '
+                    'after_hours.install_jobs();', v_found.jobid);
         elsif v_found.schedule = v_plan.schedule and v_found.command = v_plan.command
             and v_found.nodename = v_host and v_found.nodeport = v_port and v_found.active then
             action := 'unchanged';
@@ -65,7 +67,8 @@ begin
 end
 $$;
 comment on function after_hours.install_jobs() is
-'Schedules the jobs of after_hours.job_plan in pg_cron and reports per job: created, unchanged, changed or removed; last, the mode of announcing. May be run again at any time. Error AH036.';
+'Schedules the jobs of after_hours.job_plan in pg_cron and reports per job: created, unchanged, changed or removed; '
+'last, the mode of announcing. May be run again at any time. Error AH036.';
 alter function after_hours.install_jobs() owner to after_hours_jobs;
 revoke all on function after_hours.install_jobs() from public;
 grant execute on function after_hours.install_jobs() to after_hours_dba;

@@ -9,7 +9,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: our rows of cron.job_run_details, which row security hides from other roles.
     -- Returns: a row per run, kept for 7 days.
-    -- Locks:   none.   Called by: view job_runs.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     select
         d.runid, coalesce(substring(j.jobname from '^after_hours_(.*)@'), 'unscheduled'), d.status, d.start_time,
         d.end_time - d.start_time, d.return_message, d.job_pid
@@ -17,7 +18,8 @@ as $$
     left join cron.job as j on j.jobid = d.jobid
     where d.username = current_user and d.database = current_database();
 $$;
-comment on function after_hours.list_job_runs() is 'Runs of our jobs in the last 7 days. Read it as view after_hours.job_runs.';
+comment on function after_hours.list_job_runs() is
+'Runs of our jobs in the last 7 days. Read it as view after_hours.job_runs.';
 alter function after_hours.list_job_runs() owner to after_hours_jobs;
 revoke all on function after_hours.list_job_runs() from public;
 grant execute on function after_hours.list_job_runs() to after_hours_owner, after_hours_dba;

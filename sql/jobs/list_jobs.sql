@@ -10,12 +10,14 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the jobs of the plan as pg_cron has them, with their last run; row security hides these from other roles.
     -- Returns: a row per planned job; schedule is null if pg_cron does not have it.
-    -- Locks:   none.   Called by: view jobs, check_scheduler.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     select
         p.job, j.schedule, j.active,
         case
             when not coalesce(j.active, false) or p.job = 'announce_boot' then null
-            when p.job = 'purge' then (date_trunc('day', clock_timestamp() at time zone 'UTC' - interval '3 hours') + interval '1 day 3 hours') at time zone 'UTC'
+            when p.job = 'purge' then (date_trunc('day',
+                clock_timestamp() at time zone 'UTC' - interval '3 hours') + interval '1 day 3 hours') at time zone 'UTC'
             when p.job = 'purge_catch_up' then date_trunc('hour', clock_timestamp() - interval '17 minutes') + interval '77 minutes'
             when p.job = 'housekeeping' then date_trunc('hour', clock_timestamp() - interval '41 minutes') + interval '101 minutes'
             else date_trunc('minute', clock_timestamp()) + interval '1 minute'
@@ -40,7 +42,8 @@ as $$
         limit 1
     ) as r on true;
 $$;
-comment on function after_hours.list_jobs() is 'The planned jobs as pg_cron has them, with next and last run. Read it as view after_hours.jobs.';
+comment on function after_hours.list_jobs() is
+'The planned jobs as pg_cron has them, with next and last run. Read it as view after_hours.jobs.';
 alter function after_hours.list_jobs() owner to after_hours_jobs;
 revoke all on function after_hours.list_jobs() from public;
 grant execute on function after_hours.list_jobs() to after_hours_owner, after_hours_dba;

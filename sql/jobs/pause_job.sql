@@ -10,7 +10,8 @@ declare
 begin
     -- Purpose: stop a job from its next pass or batch on, until an instant: a pause always has an end.
     -- Returns: the pause. A second pause of the same job replaces the first.
-    -- Locks:   none beyond its row.   Called by: the DBA.
+    -- Locks:   none beyond its row.
+    -- Access:  after_hours_dba.
     if p_job not in ('announce', 'purge', 'housekeeping') then
         raise exception using
             errcode = 'AH037',
@@ -36,7 +37,8 @@ begin
 end
 $$;
 comment on function after_hours.pause_job(text, timestamptz, text) is
-'Pauses announce, purge or housekeeping until an instant, with a reason; takes hold at the next pass or batch. Returns the pause. Errors AH037 to AH039. Undo: resume_job().';
+'Pauses announce, purge or housekeeping until an instant, with a reason; takes hold at the next pass or batch. Returns '
+'the pause. Errors AH037 to AH039. Undo: resume_job().';
 alter function after_hours.pause_job(text, timestamptz, text) owner to after_hours_owner;
 revoke all on function after_hours.pause_job(text, timestamptz, text) from public;
 grant execute on function after_hours.pause_job(text, timestamptz, text) to after_hours_dba;

@@ -8,7 +8,8 @@ as $$
 begin
     -- Purpose: end a pause before its time. What fell due meanwhile is done at once.
     -- Returns: true if a pause was in force.
-    -- Locks:   none beyond its row.   Called by: the DBA.
+    -- Locks:   none beyond its row.
+    -- Access:  after_hours_dba.
     delete from after_hours.pauses as p where p.job = p_job and p.until > clock_timestamp();
     return found;
 end

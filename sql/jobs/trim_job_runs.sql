@@ -10,7 +10,8 @@ declare
 begin
     -- Purpose: pg_cron never deletes its run history; ours is kept for 7 days. By run id: failed rows may have no times.
     -- Returns: how many; call again until 0. The caller commits in between.
-    -- Locks:   the rows deleted.   Called by: housekeeping.
+    -- Locks:   the rows deleted.
+    -- Access:  after_hours_dba, after_hours_jobs.
     delete from cron.job_run_details as d
     where d.runid in (
         select o.runid
@@ -26,7 +27,8 @@ begin
     return v_count;
 end
 $$;
-comment on function after_hours.trim_job_runs(integer) is 'Deletes our rows of cron.job_run_details older than 7 days, up to p_limit at a time. Returns how many.';
+comment on function after_hours.trim_job_runs(integer) is
+'Deletes our rows of cron.job_run_details older than 7 days, up to p_limit at a time. Returns how many.';
 alter function after_hours.trim_job_runs(integer) owner to after_hours_jobs;
 revoke all on function after_hours.trim_job_runs(integer) from public;
 grant execute on function after_hours.trim_job_runs(integer) to after_hours_dba;

@@ -10,7 +10,8 @@ declare
 begin
     -- Purpose: take our jobs of this database out of pg_cron; install_jobs() puts them back.
     -- Returns: how many there were. A run that is on goes on to its end.
-    -- Locks:   rows of cron.job.   Called by: alembic downgrade base.
+    -- Locks:   rows of cron.job.
+    -- Access:  after_hours_dba, after_hours_jobs.
     select count(cron.unschedule(j.jobid))
     into v_count
     from cron.job as j
@@ -20,7 +21,8 @@ begin
 end
 $$;
 comment on function after_hours.uninstall_jobs() is
-'Takes the After Hours jobs of this database out of pg_cron; returns their number. Undo: select * from after_hours.install_jobs();';
+'Takes the After Hours jobs of this database out of pg_cron; returns their number. Undo: select * from '
+'after_hours.install_jobs();';
 alter function after_hours.uninstall_jobs() owner to after_hours_jobs;
 revoke all on function after_hours.uninstall_jobs() from public;
 grant execute on function after_hours.uninstall_jobs() to after_hours_dba;

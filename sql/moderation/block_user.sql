@@ -10,7 +10,8 @@ declare
 begin
     -- Purpose: keeps a user off the relays until an instant (null: until unblock_user), and closes what is open.
     -- Returns: the block as it stands now; a second block replaces the first.
-    -- Locks:   the user's row of user_blocks; NOTIFY wakes the relays.   Called by: moderators.
+    -- Locks:   the user's row of user_blocks; NOTIFY wakes the relays.
+    -- Access:  after_hours_moderator.
     if p_until <= clock_timestamp() then
         raise exception using
             errcode = 'AH063',
@@ -34,7 +35,8 @@ begin
 end
 $$;
 comment on function after_hours.block_user(uuid, timestamptz, text) is
-'Refuses a user at every relay until p_until (null: until unblock_user) and closes the user''s sockets. Errors AH063, AH064.';
+'Refuses a user at every relay until p_until (null: until unblock_user) and closes the user''s sockets. Errors AH063, '
+'AH064.';
 alter function after_hours.block_user(uuid, timestamptz, text) owner to after_hours_owner;
 revoke all on function after_hours.block_user(uuid, timestamptz, text) from public;
 grant execute on function after_hours.block_user(uuid, timestamptz, text) to after_hours_moderator;

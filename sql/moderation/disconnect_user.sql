@@ -10,7 +10,8 @@ declare
 begin
     -- Purpose: closes a user's sockets everywhere; only tokens issued from now on are let in again.
     -- Returns: the user's row; a block in force stays as it is.
-    -- Locks:   the user's row of user_blocks; NOTIFY wakes the relays.   Called by: moderators.
+    -- Locks:   the user's row of user_blocks; NOTIFY wakes the relays.
+    -- Access:  after_hours_moderator.
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH064',

@@ -12,7 +12,8 @@ begin
     -- Purpose: move holds whose keep_until has passed to hold_log. Until it has done so a hold counts, so that nothing
     --          is lost by a late run. While the brake is on nothing lapses: a wrong clock must not end holds.
     -- Returns: how many; call again until 0.
-    -- Locks:   holds.   Called by: housekeeping, open_purge_run.
+    -- Locks:   holds.
+    -- Access:  after_hours_dba, after_hours_jobs.
     if not exists (select from after_hours.holds as h where h.keep_until <= clock_timestamp()) or (after_hours.brake()).is_on then
         return 0;
     end if;

@@ -15,7 +15,8 @@ begin
     --          until released when that is null. Several holds may be on one match; each counts.
     -- Returns: the hold; its id is what release_hold() wants.
     -- Locks:   the match's row (FOR KEY SHARE), then holds: matches first, everywhere. A batch that has the match is
-    --          waited for.   Called by: moderators.
+    --          waited for.
+    -- Access:  after_hours_dba, after_hours_moderator.
     perform after_hours.validate_hold(p_kind, p_reason, p_keep_until);
     perform from public.after_hours_matches as m where m.id = p_match_id for key share;
     if not found then
@@ -24,7 +25,8 @@ begin
             raise exception using
                 errcode = 'AH004',
                 message = format('match %s was purged at %s', p_match_id, after_hours.iso_utc(v_purged_at)),
-                hint = 'It can''t be brought back. To keep the users'' other matches: select after_hours.place_user_hold(user_id, kind, reason);';
+                hint = 'It can''t be brought back. To keep the users'' other matches: select '
+                    'after_hours.place_user_hold(user_id, kind, reason);';
         end if;
         raise exception using
             errcode = 'AH003',
@@ -49,7 +51,8 @@ exception
 end
 $$;
 comment on function after_hours.place_hold(uuid, text, text, timestamptz) is
-'Keeps a match from the purge: kind is report, legal, appeal or manual; keep_until null means until released. Returns the hold. Errors AH003 (unknown), AH004 (already purged), AH007 (arguments), AH009 (locked).';
+'Keeps a match from the purge: kind is report, legal, appeal or manual; keep_until null means until released. Returns '
+'the hold. Errors AH003 (unknown), AH004 (already purged), AH007 (arguments), AH009 (locked).';
 alter function after_hours.place_hold(uuid, text, text, timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.place_hold(uuid, text, text, timestamptz) from public;
 grant execute on function after_hours.place_hold(uuid, text, text, timestamptz) to after_hours_moderator, after_hours_dba;

@@ -11,7 +11,8 @@ declare
 begin
     -- Purpose: keep all matches of a user from the purge, those to come as well, until p_keep_until or until released.
     -- Returns: the hold.
-    -- Locks:   holds (a running batch is waited for).   Called by: moderators.
+    -- Locks:   holds (a running batch is waited for).
+    -- Access:  after_hours_dba, after_hours_moderator.
     perform after_hours.validate_hold(p_kind, p_reason, p_keep_until);
     if p_user_id is null then
         raise exception using
@@ -31,7 +32,8 @@ exception when lock_not_available then
 end
 $$;
 comment on function after_hours.place_user_hold(uuid, text, text, timestamptz) is
-'Keeps every match of a user, present and future, from the purge. Same kinds and keep_until as place_hold(). Returns the hold. Errors AH007, AH009.';
+'Keeps every match of a user, present and future, from the purge. Same kinds and keep_until as place_hold(). Returns '
+'the hold. Errors AH007, AH009.';
 alter function after_hours.place_user_hold(uuid, text, text, timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.place_user_hold(uuid, text, text, timestamptz) from public;
 grant execute on function after_hours.place_user_hold(uuid, text, text, timestamptz) to after_hours_moderator, after_hours_dba;

@@ -11,7 +11,8 @@ declare
 begin
     -- Purpose: end a hold. What no other hold keeps, and is past its retention, goes with the next run.
     -- Returns: its row in hold_log, which stays.
-    -- Locks:   holds (a running batch is waited for).   Called by: moderators.
+    -- Locks:   holds (a running batch is waited for).
+    -- Access:  after_hours_dba, after_hours_moderator.
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH007',
@@ -34,7 +35,8 @@ begin
             errcode = 'AH006',
             message = case
                 when v_log.id is null then format('there is no hold %s', p_hold_id)
-                else format('hold %s was released at %s by %s: %s', p_hold_id, after_hours.iso_utc(v_log.released_at), v_log.released_by, v_log.release_reason)
+                else format('hold %s was released at %s by %s: %s', p_hold_id, after_hours.iso_utc(v_log.released_at),
+                    v_log.released_by, v_log.release_reason)
             end,
             hint = 'select * from after_hours.holds;';
     end if;
@@ -47,7 +49,8 @@ exception when lock_not_available then
 end
 $$;
 comment on function after_hours.release_hold(bigint, text) is
-'Ends a hold and moves it to hold_log with who and why. Returns that row. Errors AH006 (unknown or already released), AH007 (no reason), AH009 (locked).';
+'Ends a hold and moves it to hold_log with who and why. Returns that row. Errors AH006 (unknown or already released), '
+'AH007 (no reason), AH009 (locked).';
 alter function after_hours.release_hold(bigint, text) owner to after_hours_owner;
 revoke all on function after_hours.release_hold(bigint, text) from public;
 grant execute on function after_hours.release_hold(bigint, text) to after_hours_moderator, after_hours_dba;

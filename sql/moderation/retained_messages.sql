@@ -24,7 +24,8 @@ from (
     where not (select after_hours.assert_row_visibility())
 ) as r;
 comment on view after_hours.retained_messages is
-'What visible_messages no longer shows and the purge has not yet deleted: messages of expired unsaved matches, until when they are kept (purge_after, longer while is_held). For moderators; ask by match_id. Error AH015.';
+'What visible_messages no longer shows and the purge has not yet deleted: messages of expired unsaved matches, until '
+'when they are kept (purge_after, longer while is_held). For moderators; ask by match_id. Error AH015.';
 alter view after_hours.retained_messages owner to after_hours_owner;
 revoke all on after_hours.retained_messages from public;
 grant select on after_hours.retained_messages to after_hours_moderator;

@@ -8,7 +8,8 @@ as $$
 begin
     -- Purpose: lifts a block; tokens issued before the block stay refused, the user's client fetches a new one.
     -- Returns: true if there was a block in force, else false.
-    -- Locks:   the user's row of user_blocks.   Called by: moderators.
+    -- Locks:   the user's row of user_blocks.
+    -- Access:  after_hours_moderator.
     update after_hours.user_blocks as b
     set until = null, changed_by = session_user, changed_at = clock_timestamp()
     where b.user_id = p_user_id and b.until > clock_timestamp();

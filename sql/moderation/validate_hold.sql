@@ -8,7 +8,8 @@ as $$
 begin
     -- Purpose: refuse a hold that nobody could account for later.
     -- Returns: nothing, or raises AH007.
-    -- Locks:   none.   Called by: place_hold, place_user_hold.
+    -- Locks:   none.
+    -- Access:  internal.
     if p_kind is null or p_kind not in ('report', 'legal', 'appeal', 'manual') then
         raise exception using
             errcode = 'AH007',

@@ -11,7 +11,8 @@ begin
     -- Purpose: release the brake: the next runs, until one succeeds but for a day at most, delete what is overdue.
     --          Says also: this database, on this server, is the one to purge. Recorded with who and why, for good.
     -- Returns: the release.
-    -- Locks:   none.   Called by: the DBA, after a look at purge_preview().
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH017',
@@ -27,7 +28,8 @@ begin
 end
 $$;
 comment on function after_hours.arm(text) is
-'Releases the purge''s brake for this database until a run succeeds, for a day at most; records who and why. Look first: select * from after_hours.purge_preview(). Error AH017.';
+'Releases the purge''s brake for this database until a run succeeds, for a day at most; records who and why. Look '
+'first: select * from after_hours.purge_preview(). Error AH017.';
 alter function after_hours.arm(text) owner to after_hours_owner;
 revoke all on function after_hours.arm(text) from public;
 grant execute on function after_hours.arm(text) to after_hours_dba;

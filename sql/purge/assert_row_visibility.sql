@@ -12,7 +12,8 @@ begin
     -- Purpose: an error instead of silently too few rows, when the application's tables have row security that
     --          applies to our owner role.
     -- Returns: true, or raises AH015.
-    -- Locks:   none.   Called by: purge_batch; once per query by the views over messages.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
     foreach v_table in array array['public.after_hours_matches', 'public.after_hours_messages']::regclass[] loop
         if row_security_active(v_table) then
             raise exception using
@@ -27,7 +28,8 @@ begin
 end
 $$;
 comment on function after_hours.assert_row_visibility() is
-'True if no row security policy stands between after_hours_owner and the application''s matches and messages; error AH015 if one does.';
+'True if no row security policy stands between after_hours_owner and the application''s matches and messages; error '
+'AH015 if one does.';
 alter function after_hours.assert_row_visibility() owner to after_hours_owner;
 revoke all on function after_hours.assert_row_visibility() from public;
 grant execute on function after_hours.assert_row_visibility() to after_hours_jobs, after_hours_moderator, after_hours_dba;

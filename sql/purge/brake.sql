@@ -28,10 +28,12 @@ declare
     v_reasons text[] := '{}';
 begin
     -- Purpose: would deleting what is overdue now be out of proportion, or happen in the wrong database or at the wrong
-    --          time? Of everything, or of one match (p_match_id). One formula, weighed before each run: volume, shortened retention, changed identity, clock.
+    --          time? Of everything, or of one match (p_match_id). One formula, weighed before each run: volume,
+    --          shortened retention, changed identity, clock.
     -- Returns: is_on: a run would stop; is_released: somebody said go (arm or p_override_brake); why; what is due
     --          (messages are counted to just above their limit); the limits a run gets.
-    -- Locks:   none.   Called by: open_purge_run, purge_preview, expire_holds, trim_evidence, health.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     begin
         perform after_hours.assert_row_visibility();
     exception when sqlstate 'AH015' then
@@ -167,7 +169,9 @@ begin
 end
 $$;
 comment on function after_hours.brake(uuid) is
-'Would a purge run stop before deleting? is_on, why, what is due and the limits. Volume: overdue > brake_factor x (median per day x days since the last success, at most brake_days) and above the floor. Also: retention shortened within 24 h, another identity, a clock more than a year ahead of the last run. Released by arm() or p_override_brake.';
+'Would a purge run stop before deleting? is_on, why, what is due and the limits. Volume: overdue > brake_factor x '
+'(median per day x days since the last success, at most brake_days) and above the floor. Also: retention shortened '
+'within 24 h, another identity, a clock more than a year ahead of the last run. Released by arm() or p_override_brake.';
 alter function after_hours.brake(uuid) owner to after_hours_owner;
 revoke all on function after_hours.brake(uuid) from public;
 grant execute on function after_hours.brake(uuid) to after_hours_jobs, after_hours_dba;

@@ -9,7 +9,8 @@ begin
     -- Purpose: close one's own open run before its end: partial (its time is up) or failed (an error). That a run has
     --          succeeded only purge_batch() can say.
     -- Returns: nothing.
-    -- Locks:   the run's row.   Called by: purge().
+    -- Locks:   the run's row.
+    -- Access:  after_hours_dba, after_hours_jobs.
     if p_status is null or p_status not in ('partial', 'failed') then
         raise exception using
             errcode = 'AH012',

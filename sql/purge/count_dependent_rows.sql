@@ -13,7 +13,8 @@ declare
 begin
     -- Purpose: how many rows of an application table hang, by this foreign key, on one match or on all that are due.
     -- Returns: at most p_limit.
-    -- Locks:   none.   Called by: purge_preview, explain_match (which ask is_counted first).
+    -- Locks:   none.
+    -- Access:  internal.
     select c.* into strict v_key from pg_constraint as c where c.oid = p_constraint;
     select string_agg(format('x.%I = r.%I', a.attname, f.attname), ' and ')
     into v_on
@@ -37,6 +38,7 @@ begin
 end
 $$;
 comment on function after_hours.count_dependent_rows(oid, uuid, bigint) is
-'Inner part of purge_preview() and explain_match(): rows of an application table that reference due matches (or one) by a foreign key.';
+'Inner part of purge_preview() and explain_match(): rows of an application table that reference due matches (or one) by '
+'a foreign key.';
 alter function after_hours.count_dependent_rows(oid, uuid, bigint) owner to after_hours_owner;
 revoke all on function after_hours.count_dependent_rows(oid, uuid, bigint) from public;

@@ -18,11 +18,12 @@ declare
     v_culprit uuid;
     v_half integer;
 begin
-    -- Purpose: delete the messages (counted before, or p_messages null) of these matches, then the matches: all or, for one that raises, nothing. On
-    --          an error everything of this call is undone, and it is tried again without the match that is to blame:
+    -- Purpose: delete these matches with their messages (counted before, or p_messages null): all of them, or none if
+    --          one raises. Then everything of this call is undone and tried again without the match that is to blame:
     --          the one that the error names, else by halves.
     -- Returns: a row per id: erased (with its message count), failed (with the error), busy (locked, or time is up).
-    -- Locks:   expects the matches locked FOR UPDATE; takes the message rows.   Called by: purge_batch; itself.
+    -- Locks:   expects the matches locked FOR UPDATE; takes the message rows.
+    -- Access:  internal.
     while cardinality(v_ids) > 0 loop
         begin
             select d.messages, d.matches
@@ -37,7 +38,8 @@ begin
             if v_count <> cardinality(v_ids) then
                 raise exception using
                     errcode = 'AH014',
-                    message = format('a trigger kept %s of %s matches from being deleted', cardinality(v_ids) - v_count, cardinality(v_ids)),
+                    message = format('a trigger kept %s of %s matches from being deleted', cardinality(v_ids) - v_count,
+                        cardinality(v_ids)),
                     hint = 'select * from after_hours.list_dependencies() where kind = ''trigger'';';
             end if;
             -- an enforced foreign key has just proved that no message is left; without one, look
@@ -100,6 +102,7 @@ begin
 end
 $$;
 comment on function after_hours.delete_matches(uuid[], bigint[], timestamptz) is
-'Inner part of purge_batch(): deletes locked matches with their messages, and tells apart those that raise. For nobody else: the guards are in purge_batch().';
+'Inner part of purge_batch(): deletes locked matches with their messages, and tells apart those that raise. For nobody '
+'else: the guards are in purge_batch().';
 alter function after_hours.delete_matches(uuid[], bigint[], timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.delete_matches(uuid[], bigint[], timestamptz) from public;

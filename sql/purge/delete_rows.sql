@@ -13,7 +13,8 @@ begin
     -- Returns: matches: how many were deleted; messages: per match of p_match_ids, only if p_messages (their counted
     --          total) is null. Raises AH014 if p_messages differs from what was deleted, AH016 if code of the
     --          application changed this session's settings: the caller's handler undoes both with everything else.
-    -- Locks:   expects the matches locked FOR UPDATE; takes the message rows.   Access: internal.
+    -- Locks:   expects the matches locked FOR UPDATE; takes the message rows.
+    -- Access:  internal.
     -- step 5a: messages first: the foreign key has no cascade, so that nothing can vanish unseen
     if p_messages is not null then
         delete from public.after_hours_messages as g where g.match_id = any(p_match_ids);
@@ -54,7 +55,8 @@ begin
 end
 $$;
 comment on function after_hours.delete_rows(uuid[], bigint) is
-'The DELETEs of delete_matches(), run as after_hours_eraser. Returns deleted matches, and messages per match unless their total was given. Errors AH014, AH016.';
+'The DELETEs of delete_matches(), run as after_hours_eraser. Returns deleted matches, and messages per match unless '
+'their total was given. Errors AH014, AH016.';
 -- its owner may create nothing: the right is there for the length of ALTER OWNER, which asks for it
 grant create on schema after_hours to after_hours_eraser;
 alter function after_hours.delete_rows(uuid[], bigint) owner to after_hours_eraser;

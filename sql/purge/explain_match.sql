@@ -17,7 +17,8 @@ declare
 begin
     -- Purpose: one match, all that decides about its purge, and what will happen to it.
     -- Returns: a line per fact, the verdict first; raises AH003 only if nothing at all is known about it.
-    -- Locks:   none.   Called by: the DBA.
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
     perform after_hours.assert_row_visibility();
     select m.* into v_match from public.after_hours_matches as m where m.id = p_match_id;
     if not found then
@@ -79,13 +80,16 @@ begin
         end loop;
         if v_failure.match_id is not null then
             item := 'set aside';
-            value := format('%s (%s); %s attempts since %s', v_failure.message, v_failure.sqlstate, v_failure.attempts, after_hours.iso_utc(v_failure.first_at));
+            value := format('%s (%s); %s attempts since %s', v_failure.message, v_failure.sqlstate, v_failure.attempts,
+                after_hours.iso_utc(v_failure.first_at));
             return next;
         end if;
-        for v_row in select t.* from after_hours.list_dependencies() as t where t.constraint_oid is not null and t.of_table <> 'after_hours_messages' and t.of_table <> 'public.after_hours_messages' loop
+        for v_row in select t.* from after_hours.list_dependencies() as t where t.constraint_oid is not null
+            and t.of_table <> 'after_hours_messages' and t.of_table <> 'public.after_hours_messages' loop
             item := 'rows in ' || v_row.of_table;
             value := case
-                when v_row.is_counted and v_is_purgeable then format('%s by %s: %s', after_hours.count_dependent_rows(v_row.constraint_oid, p_match_id), v_row.name, v_row.effect)
+                when v_row.is_counted and v_is_purgeable then format('%s by %s: %s',
+                    after_hours.count_dependent_rows(v_row.constraint_oid, p_match_id), v_row.name, v_row.effect)
                 else format('not counted, %s: %s', v_row.name, v_row.effect)
             end;
             return next;
@@ -103,7 +107,8 @@ begin
                 || case
                     when exists (
                         select from after_hours.hold_log as l
-                        where (l.match_id = p_match_id or l.user_id in (v_match.user_a, v_match.user_b)) and l.released_at > v_run.started_at
+                        where (l.match_id = p_match_id or l.user_id in (v_match.user_a, v_match.user_b))
+                            and l.released_at > v_run.started_at
                     ) then 'it was held, and the hold has ended.'
                     else 'it was saved then and has been un-saved, or its expiry was moved back. If that was a mistake: '
                         || format('update public.after_hours_matches set converted_to_match_id = … where id = %L;', p_match_id)
@@ -120,7 +125,8 @@ begin
 end
 $$;
 comment on function after_hours.explain_match(uuid) is
-'Why a match stays or goes: verdict, expiry, holds past and present, errors, rows that hang on it; warns if it was un-saved. Error AH003.';
+'Why a match stays or goes: verdict, expiry, holds past and present, errors, rows that hang on it; warns if it was '
+'un-saved. Error AH003.';
 alter function after_hours.explain_match(uuid) owner to after_hours_owner;
 revoke all on function after_hours.explain_match(uuid) from public;
 grant execute on function after_hours.explain_match(uuid) to after_hours_dba;

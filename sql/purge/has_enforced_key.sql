@@ -8,7 +8,8 @@ as $$
     -- Purpose: does a foreign key without cascade, enforced in this session, keep messages from outliving their match?
     --          Then the delete of a match proves that none is left, and nobody need look twice.
     -- Returns: false with the key missing, cascading, disabled, or under session_replication_role = replica.
-    -- Locks:   none.   Called by: delete_matches.
+    -- Locks:   none.
+    -- Access:  internal.
     select current_setting('session_replication_role') <> 'replica' and exists (
         select
         from pg_constraint as c

@@ -8,7 +8,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the scheduled instant that a purge run at p_now belongs to: the last 03:00 UTC.
     -- Returns: null before the first 03:00 after the installation, with which the ledger begins.
-    -- Locks:   none.   Called by: open_purge_run, purge_history, health.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     select l.slot
     from after_hours.settings as s
     cross join lateral (

@@ -13,7 +13,8 @@ begin
     -- Purpose: what is past its retention now, by the UTC day on which it became due: what the next run takes
     --          (matches), and what stays (held, set aside).
     -- Returns: a row per day, the oldest first; none is the healthy answer right after a run.
-    -- Locks:   none.   Called by: the view backlog, health.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     perform after_hours.assert_row_visibility();
     return query
     select

@@ -11,7 +11,8 @@ as $$
     -- Purpose: what of the application hangs on its matches and messages: foreign keys, delete triggers, rules, row
     --          security. Each says what it does to a purge; red: it makes the purge slow, or keeps it from working.
     -- Returns: a row each; is_counted: our owner role may read the referencing table and finds an index on it.
-    -- Locks:   none.   Called by: purge_preview, explain_match, doctor.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     with ours (oid) as (
         values ('public.after_hours_matches'::regclass), ('public.after_hours_messages'::regclass)
     ),
@@ -95,7 +96,8 @@ as $$
     order by 6 desc, 1, 2, 3;
 $$;
 comment on function after_hours.list_dependencies() is
-'The application''s foreign keys, delete triggers, rules and row security on matches and messages, and what each means for a purge; is_red needs somebody''s hand.';
+'The application''s foreign keys, delete triggers, rules and row security on matches and messages, and what each means '
+'for a purge; is_red needs somebody''s hand.';
 alter function after_hours.list_dependencies() owner to after_hours_owner;
 revoke all on function after_hours.list_dependencies() from public;
 grant execute on function after_hours.list_dependencies() to after_hours_dba, after_hours_jobs;

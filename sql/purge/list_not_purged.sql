@@ -16,7 +16,8 @@ begin
     -- Purpose: every match past its retention that a run has left or will leave, and why.
     -- Returns: reason held | referenced | set aside | braked | paused | left (by the last run); not those that simply became due
     --          since the last run: see after_hours.backlog.
-    -- Locks:   none.   Called by: the view not_purged.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs.
     perform after_hours.assert_row_visibility();
     select r.* into v_run from after_hours.purge_runs as r where r.match_id is null and r.status <> 'running' order by r.id desc limit 1;
     return query
@@ -34,7 +35,8 @@ begin
         case
             when h.first_id is not null then h.detail
             when f.match_id is not null then format('%s (%s), %s attempts', f.message, f.sqlstate, f.attempts)
-            when v_run.status = 'succeeded' then format('became overdue after run %s had passed: un-saved, released or moved back. The next run takes it.', v_run.id)
+            when v_run.status = 'succeeded'
+                then format('became overdue after run %s had passed: un-saved, released or moved back. The next run takes it.', v_run.id)
             else format('run %s: %s', v_run.id, concat_ws(', ', v_run.status, v_run.detail))
         end
     from public.after_hours_matches as m
@@ -42,7 +44,8 @@ begin
     left join lateral (
         select
             min(h.id) as first_id, min(h.placed_at) as placed_at, string_agg(distinct h.placed_by, ', ') as placed_by,
-            string_agg(format('hold %s%s, %s: %s', h.id, case when h.match_id is null then ' on a user' else '' end, h.kind, h.reason), '; ' order by h.id) as detail
+            string_agg(format('hold %s%s, %s: %s', h.id, case when h.match_id is null then ' on a user' else '' end, h.kind,
+                h.reason), '; ' order by h.id) as detail
         from after_hours.holds as h
         where h.match_id = m.id or h.user_id = m.user_a or h.user_id = m.user_b
     ) as h on true

@@ -20,7 +20,8 @@ begin
     -- Purpose: decide whether there is a run to do, and open it: one at a time, each slot succeeds at most once, a
     --          paused or braked one deletes nothing. Closes a run whose backend or lease is gone.
     -- Returns: the open run; all null if there is none to do, with a NOTICE (a WARNING for the brake) that says why.
-    -- Locks:   the running run's row; a second caller waits at most for the first one's insert.   Called by: purge().
+    -- Locks:   the running run's row; a second caller waits at most for the first one's insert.
+    -- Access:  after_hours_dba, after_hours_jobs.
     if p_trigger is null or p_trigger not in ('schedule', 'catch_up', 'manual') then
         raise exception using
             errcode = 'AH011',
@@ -60,7 +61,8 @@ begin
             '; ', r.detail, format('its backend %s ended or was interrupted; found by %s', r.backend_pid, session_user)
         )
         where r.id = v_run.id;
-        raise notice 'purge run % of % was abandoned (cancelled, killed or crashed); going on', v_run.id, after_hours.iso_utc(v_run.started_at);
+        raise notice 'purge run % of % was abandoned (cancelled, killed or crashed); going on', v_run.id,
+            after_hours.iso_utc(v_run.started_at);
         v_run := null;
     end if;
 
@@ -111,8 +113,10 @@ begin
     end if;
 
     insert into after_hours.purge_runs as r (
-        trigger, slot, status, started_at, lease_until, finished_at, run_by, client, backend_pid, retention, cutoff, match_id, override_reason,
-        due_matches, match_limit, message_limit, cursor_expires_at, cursor_match_id, batch_size, batch_messages, system_identifier, database_name, detail
+        trigger, slot, status, started_at, lease_until, finished_at, run_by, client, backend_pid, retention, cutoff, match_id,
+            override_reason,
+        due_matches, match_limit, message_limit, cursor_expires_at, cursor_match_id, batch_size, batch_messages,
+            system_identifier, database_name, detail
     )
     select
         p_trigger,
@@ -139,7 +143,8 @@ begin
         i.system_identifier,
         i.database_name,
         case
-            when v_pause.job is not null then format('paused until %s by %s: %s', after_hours.iso_utc(v_pause.until), v_pause.paused_by, v_pause.reason)
+            when v_pause.job is not null
+                then format('paused until %s by %s: %s', after_hours.iso_utc(v_pause.until), v_pause.paused_by, v_pause.reason)
             when v_is_braked then v_brake.reason
             when v_brake.reason is not null then 'brake released: ' || v_brake.reason
             when p_trigger = 'catch_up' and v_last.id is null then format('the run of %s was missed', after_hours.iso_utc(v_slot))
@@ -174,7 +179,8 @@ exception when lock_not_available then
 end
 $$;
 comment on function after_hours.open_purge_run(text, uuid, text) is
-'Opens a purge run if there is one to do: none other on, slot not yet succeeded, not paused, not braked. Closes abandoned runs. Called by purge(). Errors AH003, AH004, AH011.';
+'Opens a purge run if there is one to do: none other on, slot not yet succeeded, not paused, not braked. Closes '
+'abandoned runs. Called by purge(). Errors AH003, AH004, AH011.';
 alter function after_hours.open_purge_run(text, uuid, text) owner to after_hours_owner;
 revoke all on function after_hours.open_purge_run(text, uuid, text) from public;
 grant execute on function after_hours.open_purge_run(text, uuid, text) to after_hours_jobs, after_hours_dba;

@@ -26,7 +26,7 @@ begin
     --          time is up. Ctrl-C is safe at any moment: the next call goes on.
     --          COMMITs, so it can have no SET clause: each transaction sets its search_path first.
     -- Locks:   those of purge_batch(), for some 40 ms at a time; none while it naps.
-    -- Called by: pg_cron ('schedule', 'catch_up'); by hand: CALL after_hours.purge();
+    -- Access:  after_hours_dba, after_hours_jobs.
     set local search_path = pg_catalog, pg_temp;
     -- inside BEGIN nothing could be committed: find out before anything is done
     begin
@@ -74,7 +74,9 @@ begin
             raise exception using
                 errcode = v_state,
                 message = format('purge run %s failed: %s', v_run.id, v_error),
-                hint = format('What was deleted before stays deleted. select * from after_hours.purge_history where run_id = %s;', v_run.id);
+                hint = format(
+                    'What was deleted before stays deleted. select * from after_hours.purge_history where run_id = %s;', v_run.id
+                );
         end if;
         if v_batch.outcome in ('more', 'busy', 'again') and clock_timestamp() >= v_until then
             perform after_hours.close_purge_run(
@@ -124,7 +126,9 @@ begin
 end
 $$;
 comment on procedure after_hours.purge(text, numeric, uuid, text) is
-'Deletes overdue matches with their messages in short transactions. p_trigger: manual (default), schedule, catch_up; p_max_seconds: its time (default 50 minutes); p_match_id: only this one, by the same rules; p_override_brake: the reason to go on in spite of the brake. Safe to cancel. Errors AH003, AH004, AH010, AH011, AH015, AH018.';
+'Deletes overdue matches with their messages in short transactions. p_trigger: manual (default), schedule, catch_up; '
+'p_max_seconds: its time (default 50 minutes); p_match_id: only this one, by the same rules; p_override_brake: the '
+'reason to go on in spite of the brake. Safe to cancel. Errors AH003, AH004, AH010, AH011, AH015, AH018.';
 alter procedure after_hours.purge(text, numeric, uuid, text) owner to after_hours_owner;
 revoke all on procedure after_hours.purge(text, numeric, uuid, text) from public;
 grant execute on procedure after_hours.purge(text, numeric, uuid, text) to after_hours_jobs, after_hours_dba;

@@ -42,7 +42,7 @@ begin
     --          locked: nap, call again) | succeeded, partial, paused, braked (the run is closed); counts of this batch;
     --          how long to nap after the COMMIT.
     -- Locks:   run row → holds SHARE → matches FOR UPDATE SKIP LOCKED → messages → head of the chain; 50 ms at most each.
-    -- Called by: purge().
+    -- Access:  after_hours_dba, after_hours_jobs.
     matches := 0;
     messages := 0;
     nap := '0';
@@ -50,7 +50,8 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception using
             errcode = 'AH013',
-            message = format('a batch must run at READ COMMITTED, this transaction is at %s', upper(current_setting('transaction_isolation'))),
+            message = format('a batch must run at READ COMMITTED, this transaction is at %s',
+                upper(current_setting('transaction_isolation'))),
             detail = 'What is committed while it waits for its locks must count: an older snapshot would not see a save.',
             hint = 'CALL after_hours.purge(); it sets the level itself.';
     end if;
@@ -68,7 +69,8 @@ begin
             errcode = 'AH012',
             message = case
                 when v_run.id is null then format('there is no purge run %s', p_run_id)
-                when v_run.status <> 'running' then format('purge run %s is closed: %s', p_run_id, concat_ws(', ', v_run.status, v_run.detail))
+                when v_run.status <> 'running'
+                    then format('purge run %s is closed: %s', p_run_id, concat_ws(', ', v_run.status, v_run.detail))
                 else format('purge run %s belongs to backend %s', p_run_id, v_run.backend_pid)
             end,
             hint = 'CALL after_hours.purge(); opens a run of its own. What happened: select * from after_hours.purge_history;';
@@ -275,7 +277,8 @@ begin
         batch_messages = case
             when purge_batch.messages * 4 < r.batch_messages then r.batch_messages
             else least(greatest((
-                1.5 * purge_batch.messages * extract(epoch from v_settings.purge_batch_target) / greatest(extract(epoch from v_elapsed), 0.001)
+                1.5 * purge_batch.messages * extract(epoch from v_settings.purge_batch_target)
+                / greatest(extract(epoch from v_elapsed), 0.001)
             )::integer, 500), 1000000)
         end,
         batches = r.batches + (purge_batch.matches > 0)::integer,
@@ -326,7 +329,8 @@ begin
                     'brake: more became overdue during the run than it may delete (%s matches, %s messages)', r.match_limit, r.message_limit
                 )
                 when v_left > 0 then format(
-                    '%s overdue matches are locked by other transactions', case when v_left = 1000 then 'at least 1000' else v_left::text end
+                    '%s overdue matches are locked by other transactions', case when v_left = 1000 then 'at least 1000'
+                        else v_left::text end
                 )
             end,
             case when r.failed > 0 then format('%s set aside, see after_hours.not_purged', r.failed) end
@@ -335,7 +339,8 @@ begin
 end
 $$;
 comment on function after_hours.purge_batch(bigint) is
-'One batch of an open purge run, with all the guards: run open and its own, not paused, not braked, READ COMMITTED, its own cutoff. Commits nothing. Called by purge(). Errors AH012, AH013, AH015.';
+'One batch of an open purge run, with all the guards: run open and its own, not paused, not braked, READ COMMITTED, its '
+'own cutoff. Commits nothing. Called by purge(). Errors AH012, AH013, AH015.';
 alter function after_hours.purge_batch(bigint) owner to after_hours_owner;
 revoke all on function after_hours.purge_batch(bigint) from public;
 grant execute on function after_hours.purge_batch(bigint) to after_hours_jobs, after_hours_dba;

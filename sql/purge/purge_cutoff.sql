@@ -8,11 +8,13 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the instant before which an unsaved, unheld match must have expired to be overdue, right now.
     -- Returns: the clock minus settings.retention, reckoned in UTC. No argument: nobody can make it later than it is.
-    -- Locks:   none.   Called by: everything that asks what is overdue.
+    -- Locks:   none.
+    -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
     select (clock_timestamp() at time zone 'UTC' - s.retention) at time zone 'UTC' from after_hours.settings as s;
 $$;
 comment on function after_hours.purge_cutoff() is
-'The purge''s cutoff at this moment: clock minus settings.retention, in UTC (a local time zone would move it by an hour around DST).';
+'The purge''s cutoff at this moment: clock minus settings.retention, in UTC (a local time zone would move it by an hour '
+'around DST).';
 alter function after_hours.purge_cutoff() owner to after_hours_owner;
 revoke all on function after_hours.purge_cutoff() from public;
 grant execute on function after_hours.purge_cutoff() to after_hours_jobs, after_hours_moderator, after_hours_dba;

@@ -14,7 +14,8 @@ from (
     from after_hours.purge_runs as r
     union all
     select
-        null, s.slot, 'schedule', 'missed', s.slot, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+        null, s.slot, 'schedule', 'missed', s.slot, null, null, null, null, null, null, null, null, null, null, null, null,
+        null, null, null,
         case
             when s.slot = after_hours.latest_slot() then 'no run yet: the hourly catch-up makes up for it'
             else 'no run: the next one took its matches along'
@@ -29,7 +30,8 @@ from (
 ) as h
 order by h.started_at desc;
 comment on view after_hours.purge_history is
-'Every purge run, the latest first: who, when, why, cutoff, counts, duration, and what it says about itself; and each 03:00 UTC without a run, as missed. Kept settings.tombstone_retention.';
+'Every purge run, the latest first: who, when, why, cutoff, counts, duration, and what it says about itself; and each '
+'03:00 UTC without a run, as missed. Kept settings.tombstone_retention.';
 alter view after_hours.purge_history owner to after_hours_owner;
 revoke all on after_hours.purge_history from public;
 grant select on after_hours.purge_history to after_hours_dba, after_hours_jobs;

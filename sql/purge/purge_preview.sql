@@ -23,7 +23,8 @@ begin
     --          (purgeable_matches); deletes nothing.
     -- Returns: sections brake, due, day, excluded, tie. Above 20,000 due matches messages and bytes are estimated from
     --          a sample of about 1,000 of them, and is_estimate says so.
-    -- Locks:   none.   Called by: the DBA, before CALL purge().
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
     perform after_hours.assert_row_visibility();
     select s.* into v_settings from after_hours.settings as s;
     v_brake := after_hours.brake();
@@ -58,7 +59,8 @@ begin
         messages := v_messages;
         bytes := v_bytes;
     end if;
-    detail := format('retention %s; bytes of message rows, the space is for new rows to use (VACUUM FULL gives it back)', v_settings.retention);
+    detail := format('retention %s; bytes of message rows, the space is for new rows to use (VACUUM FULL gives it back)',
+        v_settings.retention);
     return next;
 
     is_estimate := false;
@@ -66,7 +68,8 @@ begin
     bytes := null;
     item := 'within the next 24 hours';
     matches := (
-        select count(*) from after_hours.purgeable_matches as p where p.expires_at >= v_cutoff and p.expires_at < v_cutoff + interval '24 hours'
+        select count(*) from after_hours.purgeable_matches as p where p.expires_at >= v_cutoff
+            and p.expires_at < v_cutoff + interval '24 hours'
     );
     detail := 'not yet due';
     return next;
@@ -127,7 +130,8 @@ begin
     );
     return next;
     item := 'was not due';
-    detail := 'counted above as due, although it was past its retention when the last run succeeded: was un-saved, released or moved back since. select * from after_hours.explain_match(id);';
+    detail := 'counted above as due, although it was past its retention when the last run succeeded: was un-saved, '
+        'released or moved back since. select * from after_hours.explain_match(id);';
     matches := (
         select count(*)
         from after_hours.purgeable_matches as p
@@ -157,7 +161,9 @@ begin
 end
 $$;
 comment on function after_hours.purge_preview() is
-'What a purge started now would delete (counts, bytes, days), what it would leave and why, the brake, and the application''s foreign keys and triggers. Uses the purge''s own predicate and deletes nothing. Large backlogs: messages and bytes estimated, and labelled so.';
+'What a purge started now would delete (counts, bytes, days), what it would leave and why, the brake, and the '
+'application''s foreign keys and triggers. Uses the purge''s own predicate and deletes nothing. Large backlogs: '
+'messages and bytes estimated, and labelled so.';
 alter function after_hours.purge_preview() owner to after_hours_owner;
 revoke all on function after_hours.purge_preview() from public;
 grant execute on function after_hours.purge_preview() to after_hours_dba;

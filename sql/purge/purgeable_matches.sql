@@ -9,6 +9,7 @@ where m.converted_to_match_id is null
     and not exists (select from after_hours.holds as h where h.user_id = m.user_a)
     and not exists (select from after_hours.holds as h where h.user_id = m.user_b);
 comment on view after_hours.purgeable_matches is
-'The rule of the purge, once: matches that are neither saved nor held. With expires_at < purge_cutoff() they are overdue. Read by the purge, its preview and the brake; a view, so that the planner sees through it.';
+'The rule of the purge, once: matches that are neither saved nor held. With expires_at < purge_cutoff() they are '
+'overdue. Read by the purge, its preview and the brake; a view, so that the planner sees through it.';
 alter view after_hours.purgeable_matches owner to after_hours_owner;
 revoke all on after_hours.purgeable_matches from public;

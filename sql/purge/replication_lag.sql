@@ -8,7 +8,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: how far is the slowest connected replica behind? A purge that outruns its replicas waits for them.
     -- Returns: bytes of WAL not yet replayed there; 0 without replicas.
-    -- Locks:   none. Owned by after_hours_jobs: it needs pg_monitor to see the positions.   Called by: purge_batch.
+    -- Locks:   none. Owned by after_hours_jobs: it needs pg_monitor to see the positions.
+    -- Access:  after_hours_dba, after_hours_jobs.
     select case
         when pg_is_in_recovery() then 0
         else coalesce((select max(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)) from pg_stat_get_wal_senders() as r), 0)::bigint

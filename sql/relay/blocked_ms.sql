@@ -7,7 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: how long a blocked client shall stay away, as the protocol's retryAfterMs.
     -- Returns: milliseconds, at most a day (a longer block is told again then); null when p_until is null or past.
-    -- Locks:   none.   Called by: relay_attach, relay_events.
+    -- Locks:   none.
+    -- Access:  internal.
     select ceil(extract(epoch from least(p_until, statement_timestamp() + interval '1 day') - statement_timestamp()) * 1000)::integer
     where p_until > statement_timestamp();
 $$;

@@ -13,7 +13,8 @@ declare
 begin
     -- Purpose: where in the event log an instant lies: ids are given in the order of emitting, so no index is needed.
     -- Returns: the smallest id emitted at p_instant or later; null when there is none. About 25 index probes.
-    -- Locks:   none.   Called by: unreached_warnings, relay_status.
+    -- Locks:   none.
+    -- Access:  internal.
     select min(e.id), max(e.id) + 1 into v_low, v_high from after_hours.events as e;
     while v_low < v_high loop
         v_middle := (v_low + v_high) / 2;
@@ -28,6 +29,7 @@ begin
 end
 $$;
 comment on function after_hours.first_event_since(timestamptz) is
-'The first event emitted at or after an instant, found by halving: id order is the order of emitting. Null when there is none.';
+'The first event emitted at or after an instant, found by halving: id order is the order of emitting. Null when there '
+'is none.';
 alter function after_hours.first_event_since(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.first_event_since(timestamptz) from public;

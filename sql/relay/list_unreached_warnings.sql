@@ -11,7 +11,8 @@ as $$
     -- Purpose: warnings that no client has acknowledged though there was time to: whom to send a push message.
     -- Returns: warnings emitted at least 5 s ago whose deadline is ahead and stands; was_written: a relay has sent it, but
     --          nobody said that it arrived. With settings.receipts off every warning is listed.
-    -- Locks:   none.   Called by: view unreached_warnings.
+    -- Locks:   none.
+    -- Access:  after_hours_app, after_hours_dba.
     select e.uid, e.user_id, e.session_id, e.deadline, e.emitted_at,
         exists (select from after_hours.receipts as r where r.uid = e.uid)
     from after_hours.events as e

@@ -10,7 +10,8 @@ begin
     -- Purpose: where the event log stands in the caller's snapshot.
     -- Returns: the newest epoch's name; head, the greatest id ever readable; floor, the greatest trimmed id; life, which
     --          differs whenever ids may have been issued again: answers of two lives must never be mixed.
-    -- Locks:   none.   Called by: relay_attach, relay_events, relay_status.
+    -- Locks:   none.
+    -- Access:  internal.
     select e.name into epoch from after_hours.epochs as e order by e.ordinal desc limit 1;
     select f.id into floor from after_hours.event_floor as f;
     select greatest(max(v.id), log_position.floor) into head from after_hours.events as v;

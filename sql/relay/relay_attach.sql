@@ -20,7 +20,8 @@ begin
     -- Purpose: lets users join: one row per element, in order: where each starts and what it has missed.
     -- Returns: start (fresh, replayed, reset, blocked); cursor, its place; state, the JSON that hello, snapshot and reset
     --          share; the missed events as arrays; head, which the answer covers; blocked_ms (null: an outdated token).
-    -- Locks:   none; one snapshot.   Called by: each relay, batched, when sockets join, sync or are attached afresh.
+    -- Locks:   none; one snapshot.
+    -- Access:  after_hours_relay.
     if cardinality(p_user_ids) is distinct from cardinality(p_cursors)
         or cardinality(p_user_ids) is distinct from cardinality(p_issued_at) then
         raise exception using
@@ -121,7 +122,8 @@ begin
 end
 $$;
 comment on function after_hours.relay_attach(uuid[], text[], timestamptz[]) is
-'Where each of these users starts (fresh, replayed, reset, blocked), its snapshot and the events it has missed, at most 500. p_issued_at: iat of its token. Errors: AH060.';
+'Where each of these users starts (fresh, replayed, reset, blocked), its snapshot and the events it has missed, at most '
+'500. p_issued_at: iat of its token. Errors: AH060.';
 alter function after_hours.relay_attach(uuid[], text[], timestamptz[]) owner to after_hours_owner;
 revoke all on function after_hours.relay_attach(uuid[], text[], timestamptz[]) from public;
 grant execute on function after_hours.relay_attach(uuid[], text[], timestamptz[]) to after_hours_relay;

@@ -11,7 +11,8 @@ begin
     -- Purpose: a relay says that it lives, or (state 'stopped') that it ends, and learns what is wanted of it.
     -- Returns: whether it should call relay_rescue (no announcing for 65 s though nobody paused it), whether receipts are
     --          on, how old the emitter's heartbeat is, and how full the notification queue is (0 to 1).
-    -- Locks:   its own row of relays.   Called by: each relay every ten seconds.
+    -- Locks:   its own row of relays.
+    -- Access:  after_hours_relay.
     if p_state = 'stopped' then
         delete from after_hours.relays as r where r.node = left(p_node, 200);
     else
@@ -25,7 +26,8 @@ begin
     return query
     select
         s.rescue and not after_hours.is_paused('announce')
-        and coalesce(m.heartbeat_at not between clock_timestamp() - interval '65 seconds' and clock_timestamp() + interval '5 seconds', false),
+        and coalesce(m.heartbeat_at not between clock_timestamp() - interval '65 seconds'
+            and clock_timestamp() + interval '5 seconds', false),
         s.receipts, clock_timestamp() - m.heartbeat_at, pg_notification_queue_usage()
     from after_hours.settings as s
     cross join after_hours.emitter as m;

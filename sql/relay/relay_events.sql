@@ -19,7 +19,8 @@ begin
     -- Purpose: what has been announced since a cursor, for every user: how a relay follows the log.
     -- Returns: one row 'head' (start: fresh, replayed or reset; cursor: how far this read came; more: a page was full),
     --          then 'event' rows in id order, then 'block' rows: what moderators changed in the last minute.
-    -- Locks:   none; one snapshot.   Called by: each relay, on every wake-up and at least every two seconds.
+    -- Locks:   none; one snapshot.
+    -- Access:  after_hours_relay.
     select * into v_log from after_hours.log_position();
     v_from := after_hours.resolve_cursor(p_cursor, v_log.head, v_log.floor);
     start := case when p_cursor is null then 'fresh' when v_from is null then 'reset' else 'replayed' end;
@@ -58,7 +59,8 @@ begin
 end
 $$;
 comment on function after_hours.relay_events(text, integer) is
-'The event log after a cursor, in id order, with how far it was read; then recently changed blocks. p_limit: rows a page, 1 to 10000.';
+'The event log after a cursor, in id order, with how far it was read; then recently changed blocks. p_limit: rows a '
+'page, 1 to 10000.';
 alter function after_hours.relay_events(text, integer) owner to after_hours_owner;
 revoke all on function after_hours.relay_events(text, integer) from public;
 grant execute on function after_hours.relay_events(text, integer) to after_hours_relay;

@@ -7,7 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: a relay's canary: comes back to the caller if its LISTEN really listens.
     -- Returns: nothing; the nonce arrives on channel after_hours_probe, cut at 64 characters.
-    -- Locks:   the notification queue's, at commit.   Called by: each relay every two seconds, on its LISTEN connection.
+    -- Locks:   the notification queue's, at commit.
+    -- Access:  after_hours_relay.
     select pg_notify('after_hours_probe', left(p_nonce, 64));
 $$;
 comment on function after_hours.relay_probe(text) is

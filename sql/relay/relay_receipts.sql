@@ -13,7 +13,8 @@ begin
     -- Purpose: remembers that a relay wrote an event to its user, and that the user's client acknowledged it.
     -- Returns: how many receipts were new or changed. The first write and the first ack stay. An element counts only if
     --          that id, that uid and that user are one event row here: another user's or another epoch's is dropped.
-    -- Locks:   its rows of receipts.   Called by: each relay, at most once a second; p_acked_at null: only written.
+    -- Locks:   its rows of receipts.
+    -- Access:  after_hours_relay.
     insert into after_hours.receipts as r (
         uid, node, epoch, event_id, type, session_id, user_id, due_at, emitted_at, first_write, first_ack
     )

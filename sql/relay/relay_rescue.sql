@@ -11,7 +11,8 @@ declare
 begin
     -- Purpose: one pass of announcing when pg_cron has stopped: the relay is alive, so it lends a hand.
     -- Returns: what announce_due did, as text for the log.
-    -- Locks:   as announce_due.   Called by: a relay whose relay_beat answered wants_rescue.
+    -- Locks:   as announce_due.
+    -- Access:  after_hours_relay.
     if after_hours.is_paused('announce') then
         raise exception using
             errcode = 'AH061',

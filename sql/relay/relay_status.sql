@@ -9,7 +9,8 @@ as $$
     -- Purpose: what a relay shows of the database on /ops: aggregates only. No user ids; ids inside messages are masked.
     -- Returns: JSON text: log position, heartbeat, relays, health, jobs, purges of 14 days, backlog, lateness of 24 hours
     --          (of at most 50,000 events), deadlines of the next 30 minutes (of at most 1,000 of each), receipts.
-    -- Locks:   none; some 10 ms, a second with a large backlog.   Called by: each relay when somebody asks for /ops, on a connection of its own.
+    -- Locks:   none; some 10 ms, a second with a large backlog.
+    -- Access:  after_hours_relay.
     select json_build_object(
         'serverTime', after_hours.iso_utc(clock_timestamp()),
         'serverVersion', current_setting('server_version_num')::integer / 10000,
@@ -22,11 +23,14 @@ as $$
         'lastHour', (
             select json_build_object(
                 'events', count(*),
-                'latenessP50Ms', round((percentile_cont(0.5) within group (order by extract(epoch from e.emitted_at - e.due_at)))::numeric * 1000, 1),
-                'latenessP99Ms', round((percentile_cont(0.99) within group (order by extract(epoch from e.emitted_at - e.due_at)))::numeric * 1000, 1),
+                'latenessP50Ms',
+                    round((percentile_cont(0.5) within group (order by extract(epoch from e.emitted_at - e.due_at)))::numeric * 1000, 1),
+                'latenessP99Ms',
+                    round((percentile_cont(0.99) within group (order by extract(epoch from e.emitted_at - e.due_at)))::numeric * 1000, 1),
                 'written', count(r.first_write),
                 'acknowledged', count(r.first_ack),
-                'ackP50Ms', round((percentile_cont(0.5) within group (order by extract(epoch from r.first_ack - e.emitted_at)))::numeric * 1000, 1)
+                'ackP50Ms', round((percentile_cont(0.5) within group (order by extract(epoch
+                    from r.first_ack - e.emitted_at)))::numeric * 1000, 1)
             )
             from after_hours.events as e
             left join lateral (
@@ -78,24 +82,29 @@ as $$
             ) as p
         ),
         'backlog', coalesce((
-            select json_agg(json_build_object('day', b.due_day, 'matches', b.matches, 'held', b.held, 'setAside', b.set_aside) order by b.due_day)
+            select json_agg(json_build_object('day', b.due_day, 'matches', b.matches, 'held', b.held, 'setAside', b.set_aside)
+                order by b.due_day)
             from (select * from after_hours.backlog as b order by b.due_day limit 31) as b
         ), '[]'::json),
         'lateness', coalesce((
-            select json_agg(json_build_object('hour', after_hours.iso_utc(x.hour), 'events', x.events, 'p50Ms', x.p50, 'p99Ms', x.p99) order by x.hour)
+            select json_agg(json_build_object('hour', after_hours.iso_utc(x.hour), 'events', x.events, 'p50Ms', x.p50, 'p99Ms',
+                x.p99) order by x.hour)
             from (
                 select
                     date_trunc('hour', e.emitted_at at time zone 'UTC') at time zone 'UTC' as hour,
                     count(*) as events,
-                    round((percentile_cont(0.5) within group (order by extract(epoch from e.emitted_at - e.due_at)))::numeric * 1000, 1) as p50,
-                    round((percentile_cont(0.99) within group (order by extract(epoch from e.emitted_at - e.due_at)))::numeric * 1000, 1) as p99
+                    round((percentile_cont(0.5) within group (order by extract(epoch
+                        from e.emitted_at - e.due_at)))::numeric * 1000, 1) as p50,
+                    round((percentile_cont(0.99) within group (order by extract(epoch
+                        from e.emitted_at - e.due_at)))::numeric * 1000, 1) as p99
                 from after_hours.events as e
                 where e.id > l.head - 50000 and e.emitted_at > date_trunc('hour', clock_timestamp()) - interval '23 hours'
                 group by 1
             ) as x
         ), '[]'::json),
         'upcoming', coalesce((
-            select json_agg(json_build_object('minute', after_hours.iso_utc(x.minute), 'warnings', x.warnings, 'ends', x.ends) order by x.minute)
+            select json_agg(json_build_object('minute', after_hours.iso_utc(x.minute), 'warnings', x.warnings, 'ends', x.ends)
+                order by x.minute)
             from (
                 select
                     date_trunc('minute', greatest(u.due_at, clock_timestamp())) as minute,
@@ -112,7 +121,8 @@ as $$
     cross join after_hours.settings as s;
 $$;
 comment on function after_hours.relay_status() is
-'Aggregates for /ops as JSON: log position, relays, health, jobs, purges, backlog, lateness, deadlines ahead, receipts. No user ids.';
+'Aggregates for /ops as JSON: log position, relays, health, jobs, purges, backlog, lateness, deadlines ahead, receipts. '
+'No user ids.';
 alter function after_hours.relay_status() owner to after_hours_owner;
 revoke all on function after_hours.relay_status() from public;
 grant execute on function after_hours.relay_status() to after_hours_relay;

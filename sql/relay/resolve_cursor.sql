@@ -11,7 +11,8 @@ declare
 begin
     -- Purpose: the resume rule: from which event id a client that presents this cursor can go on without a gap.
     -- Returns: the id (everything after it is what the client has missed), or null: continuity can't be promised.
-    -- Locks:   none.   Called by: relay_attach, relay_events (with head and floor of the same snapshot).
+    -- Locks:   none.
+    -- Access:  internal.
     if p_cursor is null or p_cursor !~ '^[0-9a-f]{8}-[0-9]{1,18}$' then
         return null;
     end if;
@@ -31,6 +32,7 @@ begin
 end
 $$;
 comment on function after_hours.resolve_cursor(text, bigint, bigint) is
-'The event id a cursor stands for, or null when it can''t be continued from: unreadable, unknown, trimmed, or of ids that may have been issued again.';
+'The event id a cursor stands for, or null when it can''t be continued from: unreadable, unknown, trimmed, or of ids '
+'that may have been issued again.';
 alter function after_hours.resolve_cursor(text, bigint, bigint) owner to after_hours_owner;
 revoke all on function after_hours.resolve_cursor(text, bigint, bigint) from public;
