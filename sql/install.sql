@@ -51,7 +51,12 @@ set local client_min_messages = warning;
 \ir evidence/tombstone_digests.sql
 \ir purge/delete_rows.sql
 \ir purge/delete_matches.sql
+\ir evidence/record_tombstones.sql
 \ir purge/replication_lag.sql
+\ir purge/next_batch_size.sql
+\ir purge/finish_purge_run.sql
+\ir purge/pick_failed_matches.sql
+\ir purge/finish_purge_pass.sql
 \ir purge/open_purge_run.sql
 \ir purge/purge_batch.sql
 \ir purge/close_purge_run.sql

@@ -28,8 +28,10 @@ begin
             raise exception using
                 errcode = 'AH036',
                 message = format('a job named %s already runs in database %s', v_name, v_found.database),
-                hint = format('If nobody needs it: select cron.unschedule(%s); then repeat select * from '
-                    'after_hours.install_jobs();', v_found.jobid);
+                hint = format(
+                    'If nobody needs it: select cron.unschedule(%s); then repeat select * from after_hours.install_jobs();',
+                    v_found.jobid
+                );
         elsif v_found.schedule = v_plan.schedule and v_found.command = v_plan.command
             and v_found.nodename = v_host and v_found.nodeport = v_port and v_found.active then
             action := 'unchanged';

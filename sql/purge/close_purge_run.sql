@@ -17,8 +17,8 @@ begin
             message = format('a run can''t be closed as %L by hand', p_status),
             hint = 'CALL after_hours.purge(); closes its runs itself.';
     end if;
-    update after_hours.purge_runs as r
-    set status = p_status, finished_at = clock_timestamp(), detail = concat_ws('; ', r.detail, p_detail)
+    perform after_hours.finish_purge_run(r.id, p_status, p_detail)
+    from after_hours.purge_runs as r
     where r.id = p_run_id and r.status = 'running' and r.backend_pid = pg_backend_pid();
 end
 $$;

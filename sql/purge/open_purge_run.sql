@@ -56,11 +56,9 @@ begin
                 using hint = 'Watch it: select * from after_hours.purge_history limit 1;';
             return null;
         end if;
-        update after_hours.purge_runs as r
-        set status = 'abandoned', finished_at = v_now, detail = concat_ws(
-            '; ', r.detail, format('its backend %s ended or was interrupted; found by %s', r.backend_pid, session_user)
-        )
-        where r.id = v_run.id;
+        perform after_hours.finish_purge_run(
+            v_run.id, 'abandoned', format('its backend %s ended or was interrupted; found by %s', v_run.backend_pid, session_user)
+        );
         raise notice 'purge run % of % was abandoned (cancelled, killed or crashed); going on', v_run.id,
             after_hours.iso_utc(v_run.started_at);
         v_run := null;

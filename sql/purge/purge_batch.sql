@@ -8,16 +8,15 @@ security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
 set lock_timeout = '50ms'
+-- candidates come by the keyset's index only: FOR UPDATE SKIP LOCKED over a sequential scan would lock in any order
 set enable_seqscan = off
-set jit = off
+set jit = off -- compiling costs more than a batch of 25 ms
 as $$
 declare
     c_lease constant interval := '1 minute';
-    c_passes constant integer := 5;
     v_started_at timestamptz := clock_timestamp();
     v_settings after_hours.settings;
     v_run after_hours.purge_runs;
-    v_chain after_hours.evidence_chain;
     v_cutoff timestamptz := after_hours.purge_cutoff();
     v_limit integer;
     v_seen integer := 0;
@@ -31,9 +30,8 @@ declare
     v_errors text[];
     v_failed integer := 0;
     v_is_retry boolean := false;
-    v_at timestamptz;
-    v_left bigint;
     v_size integer;
+    v_next record;
     v_elapsed interval;
 begin
     -- Purpose: one batch of a run, all guards included; commits nothing. Nothing is gained by calling it directly: the
@@ -76,13 +74,11 @@ begin
             hint = 'CALL after_hours.purge(); opens a run of its own. What happened: select * from after_hours.purge_history;';
     end if;
     if after_hours.is_paused('purge') then
-        update after_hours.purge_runs as r
-        set status = 'paused', finished_at = clock_timestamp(), detail = (
+        perform after_hours.finish_purge_run(p_run_id, 'paused', (
             select format('paused until %s by %s: %s', after_hours.iso_utc(p.until), p.paused_by, p.reason)
             from after_hours.pauses as p
             where p.job = 'purge'
-        )
-        where r.id = p_run_id;
+        ));
         outcome := 'paused';
         return;
     end if;
@@ -133,35 +129,7 @@ begin
             if v_seen = 0 then
                 -- the end: give those that raised in earlier runs another chance, a few at a time
                 v_is_retry := true;
-                with due as (
-                    select f.match_id
-                    from after_hours.purge_failures as f
-                    where f.run_id <> p_run_id
-                    order by f.last_at
-                    limit 20
-                ),
-
-                tried as (
-                    update after_hours.purge_failures as f
-                    set run_id = p_run_id
-                    from due as d
-                    where f.match_id = d.match_id
-                    returning f.match_id
-                )
-
-                select coalesce(array_agg(t.match_id), '{}') into v_picked from tried as t;
-                delete from after_hours.purge_failures as f
-                where f.match_id = any(v_picked) and not exists (
-                    select from after_hours.purgeable_matches as p where p.id = f.match_id and p.expires_at < v_cutoff
-                );
-                select coalesce(array_agg(c.id), '{}'), cardinality(v_picked)
-                into v_picked, v_seen
-                from (
-                    select m.id
-                    from public.after_hours_matches as m
-                    where m.id = any(v_picked)
-                    for update skip locked
-                ) as c;
+                select p.picked, p.tried into v_picked, v_seen from after_hours.pick_failed_matches(p_run_id, v_cutoff) as p;
             end if;
         end if;
 
@@ -230,21 +198,7 @@ begin
 
     -- step 6: tombstones, under the lock of the chain's head
     if matches > 0 then
-        select c.* into v_chain from after_hours.evidence_chain as c for update;
-        v_at := clock_timestamp();
-        update after_hours.evidence_chain as c
-        set head_seq = v_chain.head_seq + 1,
-            head_hash = after_hours.evidence_hash(
-                v_chain.head_hash, v_chain.head_seq + 1, p_run_id, v_run.batches + 1, v_at, v_erased, v_expired_at, v_counts
-            );
-        insert into after_hours.purge_batches (seq, run_id, batch, matches, messages, committed_at, prev_hash, hash, digests)
-        select
-            c.head_seq, p_run_id, v_run.batches + 1, purge_batch.matches, purge_batch.messages, v_at, v_chain.head_hash, c.head_hash,
-            after_hours.tombstone_digests(v_erased, v_expired_at, v_counts)
-        from after_hours.evidence_chain as c;
-        insert into after_hours.purged_matches (match_id, seq, expired_at, messages)
-        select x.match_id, v_chain.head_seq + 1, x.expired_at, x.messages
-        from unnest(v_erased, v_expired_at, v_counts) as x (match_id, expired_at, messages);
+        perform after_hours.record_tombstones(p_run_id, v_run.batches + 1, v_erased, v_expired_at, v_counts);
     end if;
 
     -- step 7: the run's row: what was done, where to go on, how much next time
@@ -255,32 +209,18 @@ begin
             then least(v_elapsed, v_settings.purge_max_nap)
         else '0'
     end;
-    v_size := case
-        when v_busy > 0 then greatest(cardinality(v_picked) / 8, 1)
-        -- a batch that was quick because there was little to delete in it says nothing about the next one
-        when v_elapsed <= v_settings.purge_batch_target and matches * 2 < v_run.batch_size and messages * 2 < v_run.batch_messages
-            then v_run.batch_size
-        else least(greatest(
-            (v_run.batch_size * least(greatest(
-                extract(epoch from v_settings.purge_batch_target) / greatest(extract(epoch from v_elapsed), 0.001), 0.25
-            ), 2))::integer, 1
-        ), v_settings.purge_batch_max)
-    end;
+    v_next := after_hours.next_batch_size(
+        v_run.batch_size, v_run.batch_messages, cardinality(v_picked), v_busy, matches, messages,
+        v_elapsed, v_settings.purge_batch_target, v_settings.purge_batch_max
+    );
     update after_hours.purge_runs as r
     set lease_until = clock_timestamp() + c_lease,
         tail_expires_at = r.cursor_expires_at,
         tail_match_id = r.cursor_match_id,
         cursor_expires_at = coalesce(v_run.cursor_expires_at, r.cursor_expires_at),
         cursor_match_id = coalesce(v_run.cursor_match_id, r.cursor_match_id),
-        batch_size = v_size,
-        -- half as much again as would fit into the time, judged by this batch: more is cut off by the count
-        batch_messages = case
-            when purge_batch.messages * 4 < r.batch_messages then r.batch_messages
-            else least(greatest((
-                1.5 * purge_batch.messages * extract(epoch from v_settings.purge_batch_target)
-                / greatest(extract(epoch from v_elapsed), 0.001)
-            )::integer, 500), 1000000)
-        end,
+        batch_size = v_next.batch_size,
+        batch_messages = v_next.batch_messages,
         batches = r.batches + (purge_batch.matches > 0)::integer,
         matches = r.matches + purge_batch.matches,
         messages = r.messages + purge_batch.messages,
@@ -294,48 +234,7 @@ begin
     end if;
 
     -- step 8: the end of a pass: closed as succeeded only if nothing overdue is left beyond not_purged
-    v_left := (
-        select count(*)
-        from (
-            select
-            from after_hours.purgeable_matches as p
-            where p.expires_at < v_cutoff and (v_run.match_id is null or p.id = v_run.match_id)
-                and not exists (select from after_hours.purge_failures as f where f.match_id = p.id)
-            limit 1000
-        ) as l
-    );
-    if v_left > 0 and v_limit > 0 and v_run.passes < c_passes then
-        update after_hours.purge_runs as r
-        set passes = r.passes + 1,
-            cursor_expires_at = null,
-            cursor_match_id = null,
-            tail_expires_at = null,
-            tail_match_id = null,
-            -- few are left, and one of them is locked: small batches find out which
-            batch_size = greatest(least(v_left::integer, r.batch_size) / 8, 1)
-        where r.id = p_run_id;
-        outcome := 'again';
-        return;
-    end if;
-    outcome := case when v_left = 0 then 'succeeded' when v_limit = 0 then 'braked' else 'partial' end;
-    update after_hours.purge_runs as r
-    set status = purge_batch.outcome,
-        finished_at = clock_timestamp(),
-        detail = concat_ws(
-            '; ',
-            r.detail,
-            case
-                when outcome = 'braked' then format(
-                    'brake: more became overdue during the run than it may delete (%s matches, %s messages)', r.match_limit, r.message_limit
-                )
-                when v_left > 0 then format(
-                    '%s overdue matches are locked by other transactions', case when v_left = 1000 then 'at least 1000'
-                        else v_left::text end
-                )
-            end,
-            case when r.failed > 0 then format('%s set aside, see after_hours.not_purged', r.failed) end
-        )
-    where r.id = p_run_id;
+    outcome := after_hours.finish_purge_pass(p_run_id, v_cutoff, v_limit);
 end
 $$;
 comment on function after_hours.purge_batch(bigint) is

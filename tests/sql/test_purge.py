@@ -841,3 +841,41 @@ def test_each_seat_can_do_exactly_what_the_contract_says(db: Connection, login: 
         except psycopg.Error as error:  # allowed, and then refused with words for what it asked
             may = (error.sqlstate or "").startswith("AH")
         assert may == (seat in allowed), (seat, call)
+
+
+@pytest.mark.parametrize(
+    ("size", "picked", "busy", "matches", "elapsed", "expected"),
+    [
+        (100, 100, 0, 100, "0.025", 200),  # half of the target: twice as many, and never more than twice
+        (100, 100, 0, 100, "0.001", 200),
+        (100, 100, 0, 100, "0.100", 50),
+        (100, 100, 0, 100, "9", 25),  # at least a quarter
+        (1, 1, 0, 1, "9", 1),
+        (100, 30, 0, 30, "0.001", 100),  # little to delete says nothing
+        (100, 80, 3, 77, "0.001", 10),  # locked rows: small batches find out which
+        (100, 3, 3, 0, "0.001", 1),
+        (900, 900, 0, 900, "0.001", 1000),  # never above the maximum
+    ],
+)
+def test_the_next_batch_size(
+    db: Connection, size: int, picked: int, busy: int, matches: int, elapsed: str, expected: int
+) -> None:
+    found = value(
+        db,
+        "select batch_size from after_hours.next_batch_size(%s, 5000, %s, %s, %s, 0, %s::interval, '0.05', 1000)",
+        size, picked, busy, matches, elapsed,
+    )  # fmt: skip
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("messages", "elapsed", "expected"),
+    [(5000, "0.05", 7500), (1000, "0.05", 5000), (5000, "5", 500), (900000, "0.001", 1000000)],
+)
+def test_the_next_number_of_messages(db: Connection, messages: int, elapsed: str, expected: int) -> None:
+    found = value(
+        db,
+        "select batch_messages from after_hours.next_batch_size(100, 5000, 100, 0, 100, %s, %s::interval, '0.05', 1000)",
+        messages, elapsed,
+    )  # fmt: skip
+    assert found == expected
