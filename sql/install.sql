@@ -14,6 +14,8 @@ set local client_min_messages = warning;
 
 -- announcing: row -> event -> NOTIFY
 \ir announce/open_epoch.sql
+\ir announce/pending_ends.sql
+\ir announce/pending_warnings.sql
 \ir announce/next_due.sql
 \ir announce/mark_sessions.sql
 \ir announce/emit_events.sql

@@ -50,29 +50,17 @@ begin
     into v_ended_due
     from (
         select
-        from public.after_hours_sessions as s
-        where s.expired_for is distinct from least(s.ended_at, s.expires_at)
-            and least(s.ended_at, s.expires_at) > v_since
-            and least(s.ended_at, s.expires_at) <= v_now
-            and not exists (
-                select from after_hours.set_aside as a
-                where a.session_id = s.id and a.type = 'after_hours:session_expired' and a.retry_at > v_now
-            )
+        from after_hours.pending_ends as p
+        where p.deadline > v_since and p.deadline <= v_now and coalesce(p.retry_at <= v_now, true)
         limit v_limit + 1
     ) as d;
     select count(*)
     into v_warning_due
     from (
         select
-        from public.after_hours_sessions as s
-        where s.ended_at is null and s.warned_for is distinct from s.expires_at
-            and s.expires_at > greatest(v_now, v_since)
-            and s.expires_at <= v_now + v_lead
-            and s.started_at <= v_now
-            and not exists (
-                select from after_hours.set_aside as a
-                where a.session_id = s.id and a.type = 'after_hours:session_expiring' and a.retry_at > v_now
-            )
+        from after_hours.pending_warnings as p
+        where p.deadline > greatest(v_now, v_since) and p.deadline <= v_now + v_lead and p.started_at <= v_now
+            and coalesce(p.retry_at <= v_now, true)
         limit v_limit + 1
     ) as d;
 
@@ -94,18 +82,12 @@ begin
         select coalesce(array_agg(d.id), '{}')
         into v_ids
         from (
-            select s.id
-            from public.after_hours_sessions as s
-            where s.expired_for is distinct from least(s.ended_at, s.expires_at)
-                and least(s.ended_at, s.expires_at) > v_since
-                and least(s.ended_at, s.expires_at) <= v_now
-                and not exists (
-                    select from after_hours.set_aside as a
-                    where a.session_id = s.id and a.type = 'after_hours:session_expired' and a.retry_at > v_now
-                )
-            order by least(s.ended_at, s.expires_at)
+            select p.id
+            from after_hours.pending_ends as p
+            where p.deadline > v_since and p.deadline <= v_now and coalesce(p.retry_at <= v_now, true)
+            order by p.deadline
             limit v_limit
-            for no key update of s skip locked
+            for no key update of p skip locked
         ) as d;
         skipped := skipped + greatest(0, least(v_ended_due, v_limit) - cardinality(v_ids));
         expired := after_hours.emit_events('after_hours:session_expired', v_ids, v_now, v_epoch, v_is_quiet);
@@ -115,19 +97,13 @@ begin
         select coalesce(array_agg(d.id), '{}')
         into v_ids
         from (
-            select s.id
-            from public.after_hours_sessions as s
-            where s.ended_at is null and s.warned_for is distinct from s.expires_at
-                and s.expires_at > greatest(v_now, v_since)
-                and s.expires_at <= v_now + v_lead
-                and s.started_at <= v_now
-                and not exists (
-                    select from after_hours.set_aside as a
-                    where a.session_id = s.id and a.type = 'after_hours:session_expiring' and a.retry_at > v_now
-                )
-            order by s.expires_at
+            select p.id
+            from after_hours.pending_warnings as p
+            where p.deadline > greatest(v_now, v_since) and p.deadline <= v_now + v_lead and p.started_at <= v_now
+                and coalesce(p.retry_at <= v_now, true)
+            order by p.deadline
             limit v_limit
-            for no key update of s skip locked
+            for no key update of p skip locked
         ) as d;
         skipped := skipped + greatest(0, least(v_warning_due, v_limit) - cardinality(v_ids));
         expiring := after_hours.emit_events('after_hours:session_expiring', v_ids, v_now, v_epoch, v_is_quiet);

@@ -17,18 +17,18 @@ begin
     select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
     return query
     (
-        select least(s.ended_at, s.expires_at), 'after_hours:session_expired', s.id, s.user_id, least(s.ended_at, s.expires_at)
-        from public.after_hours_sessions as s
-        where s.expired_for is distinct from least(s.ended_at, s.expires_at) and least(s.ended_at, s.expires_at) > v_since
-        order by least(s.ended_at, s.expires_at)
+        select p.deadline, 'after_hours:session_expired', p.id, p.user_id, p.deadline
+        from after_hours.pending_ends as p
+        where p.deadline > v_since
+        order by p.deadline
         limit 1000
     )
     union all
     (
-        select greatest(s.expires_at - v_lead, s.started_at), 'after_hours:session_expiring', s.id, s.user_id, s.expires_at
-        from public.after_hours_sessions as s
-        where s.ended_at is null and s.warned_for is distinct from s.expires_at and s.expires_at > greatest(p_now, v_since)
-        order by s.expires_at
+        select greatest(p.deadline - v_lead, p.started_at), 'after_hours:session_expiring', p.id, p.user_id, p.deadline
+        from after_hours.pending_warnings as p
+        where p.deadline > greatest(p_now, v_since)
+        order by p.deadline
         limit 1000
     );
 end

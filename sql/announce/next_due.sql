@@ -20,38 +20,26 @@ begin
     -- Access:  after_hours_dba, after_hours_jobs.
     select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
 
-    select least(s.ended_at, s.expires_at)
+    select p.deadline
     into v_end
-    from public.after_hours_sessions as s
-    where s.expired_for is distinct from least(s.ended_at, s.expires_at)
-        and least(s.ended_at, s.expires_at) > v_since
-        and not exists (
-            select from after_hours.set_aside as a
-            where a.session_id = s.id and a.type = 'after_hours:session_expired' and a.retry_at > p_now
-        )
-    order by least(s.ended_at, s.expires_at)
+    from after_hours.pending_ends as p
+    where p.deadline > v_since and coalesce(p.retry_at <= p_now, true)
+    order by p.deadline
     limit 1;
 
-    select s.expires_at - v_lead
+    select p.deadline - v_lead
     into v_warning
-    from public.after_hours_sessions as s
-    where s.ended_at is null and s.warned_for is distinct from s.expires_at
-        and s.expires_at > greatest(p_now, v_since)
-        and s.started_at <= greatest(p_now, s.expires_at - v_lead)
-        and not exists (
-            select from after_hours.set_aside as a
-            where a.session_id = s.id and a.type = 'after_hours:session_expiring' and a.retry_at > p_now
-        )
-    order by s.expires_at
+    from after_hours.pending_warnings as p
+    where p.deadline > greatest(p_now, v_since) and p.started_at <= greatest(p_now, p.deadline - v_lead)
+        and coalesce(p.retry_at <= p_now, true)
+    order by p.deadline
     limit 1;
 
-    select min(s.started_at)
+    select min(p.started_at)
     into v_start
-    from public.after_hours_sessions as s
-    where s.ended_at is null and s.warned_for is distinct from s.expires_at
-        and s.expires_at > greatest(p_now, v_since)
-        and s.expires_at <= p_now + v_lead + interval '1 second'
-        and s.started_at > greatest(p_now, s.expires_at - v_lead);
+    from after_hours.pending_warnings as p
+    where p.deadline > greatest(p_now, v_since) and p.deadline <= p_now + v_lead + interval '1 second'
+        and p.started_at > greatest(p_now, p.deadline - v_lead);
 
     return least(v_end, v_warning, v_start);
 end
