@@ -104,11 +104,8 @@ class AttachQueue:
         return not unfit or generation != self._generation
 
     def _ask_less(self, batch: list[AttachRequest]) -> None:
-        """A batch took too long: smaller ones, after all others, until the one that takes so long is alone."""
-        if len(batch) == 1:
-            self._tell(batch[0], None)
-            return
-        self._size = len(batch) // 2
+        """A batch took too long: smaller ones, after all others. Clients that have waited too long leave by themselves."""
+        self._size = max(1, len(batch) // 2)
         for request in batch:
             for waiter in self._asked.pop(request):
                 self._waiting.setdefault(request, []).append(waiter)

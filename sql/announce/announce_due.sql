@@ -51,7 +51,7 @@ begin
     from (
         select
         from after_hours.pending_ends as p
-        where p.deadline > v_since and p.deadline <= v_now and coalesce(p.retry_at <= v_now, true)
+        where p.deadline > v_since and p.deadline <= v_now
         limit v_limit + 1
     ) as d;
     select count(*)
@@ -60,7 +60,6 @@ begin
         select
         from after_hours.pending_warnings as p
         where p.deadline > greatest(v_now, v_since) and p.deadline <= v_now + v_lead and p.started_at <= v_now
-            and coalesce(p.retry_at <= v_now, true)
         limit v_limit + 1
     ) as d;
 
@@ -84,7 +83,7 @@ begin
         from (
             select p.id
             from after_hours.pending_ends as p
-            where p.deadline > v_since and p.deadline <= v_now and coalesce(p.retry_at <= v_now, true)
+            where p.deadline > v_since and p.deadline <= v_now
             order by p.deadline
             limit v_limit
             for no key update of p skip locked
@@ -100,7 +99,6 @@ begin
             select p.id
             from after_hours.pending_warnings as p
             where p.deadline > greatest(v_now, v_since) and p.deadline <= v_now + v_lead and p.started_at <= v_now
-                and coalesce(p.retry_at <= v_now, true)
             order by p.deadline
             limit v_limit
             for no key update of p skip locked

@@ -23,7 +23,7 @@ begin
     select p.deadline
     into v_end
     from after_hours.pending_ends as p
-    where p.deadline > v_since and coalesce(p.retry_at <= p_now, true)
+    where p.deadline > v_since
     order by p.deadline
     limit 1;
 
@@ -31,7 +31,6 @@ begin
     into v_warning
     from after_hours.pending_warnings as p
     where p.deadline > greatest(p_now, v_since) and p.started_at <= greatest(p_now, p.deadline - v_lead)
-        and coalesce(p.retry_at <= p_now, true)
     order by p.deadline
     limit 1;
 

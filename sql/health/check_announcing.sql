@@ -53,8 +53,7 @@ begin
     select count(*) as n, min(u.due_at) as due_at
     into v_late
     from after_hours.list_upcoming(p_now) as u
-    where u.due_at < p_now - interval '2 seconds'
-        and not exists (select from after_hours.set_aside as a where a.session_id = u.session_id and a.type = u.type);
+    where u.due_at < p_now - interval '2 seconds';
     -- whoever holds the row lock of the oldest: its transaction stands in the row's xmax
     select l.pid
     into v_holder
