@@ -1,0 +1,13 @@
+# shellcheck shell=bash
+# Lint and tests. Sourced by ./dev.
+
+cmd_test() {
+    need_postgres
+    need_packages "postgresql-$pgversion-pgtap" libtap-parser-sourcehandler-pgtap-perl
+    need_packages pgbouncer libfaketime iproute2
+    command -v chromium chromium-browser google-chrome >/dev/null || need_packages chromium # tests of the demo page and the ops page
+    command -v npm >/dev/null || need_packages npm # with Node.js: tests of the browser client and the Socket.IO bridge
+    cmd_lint
+    export AFTER_HOURS_PGBIN=$pgbin
+    exec "$venv/bin/python" -m pytest "$@"
+}
