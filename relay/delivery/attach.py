@@ -104,7 +104,7 @@ class AttachQueue:
         return not unfit or generation != self._generation
 
     def _ask_less(self, batch: list[AttachRequest]) -> None:
-        """A batch took too long: smaller ones, after all others. Clients that have waited too long leave by themselves."""
+        """A batch took too long: smaller ones, after all others. A client that waits too long leaves by itself."""
         self._size = max(1, len(batch) // 2)
         for request in batch:
             for waiter in self._asked.pop(request):
