@@ -582,7 +582,7 @@ def test_explain_and_not_purged(db: Connection, login: Connect) -> None:
     assert verdict(held) == "stays: held"
     assert verdict(saved) == "stays: saved"
     assert verdict(young).startswith("stays until")
-    assert verdict(due) == "overdue: goes with the next run"
+    assert verdict(due) == "overdue: the next run deletes it"
     purge(db)
     assert verdict(due) == "purged"
     rows = dba.execute("select * from after_hours.not_purged").fetchall()
