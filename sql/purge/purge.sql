@@ -80,7 +80,8 @@ begin
         end if;
         if v_batch.outcome in ('more', 'busy', 'again') and clock_timestamp() >= v_until then
             perform after_hours.close_purge_run(
-                v_run.id, 'partial', format('time is up after %s s', round(extract(epoch from clock_timestamp() - v_started_at), 1))
+                v_run.id, 'partial',
+                format('stopped after %s s (time limit)', round(extract(epoch from clock_timestamp() - v_started_at), 1))
             );
             v_batch.outcome := 'partial';
         end if;
