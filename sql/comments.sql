@@ -24,7 +24,8 @@ comment on column after_hours.settings.tombstone_retention is 'How long tombston
 comment on column after_hours.settings.purge_batch_max is 'Maximum number of matches in one transaction of the purge.';
 comment on column after_hours.settings.purge_batch_target is
 'How long one transaction of the purge should take; the batch size is adapted to it.';
-comment on column after_hours.settings.purge_max_nap is 'Longest sleep between two batches; the purge sleeps only if other transactions or replicas wait for it.';
+comment on column after_hours.settings.purge_max_nap is
+'Longest sleep between two batches; the purge sleeps only if a transaction or replica waits for it.';
 comment on column after_hours.settings.purge_max_lag is
 'Replication lag in bytes above which the purge sleeps between batches.';
 comment on column after_hours.settings.brake_factor is 'The brake engages above brake_factor × the usual daily amount.';
