@@ -1,75 +1,76 @@
--- What the tables hold, for \d+ and \dt+. The application's own tables are described where it owns them: only the
--- two marks are ours.
+-- Comments on tables and columns, for \d+ and \dt+. The application's tables are not described here: only their two
+-- columns expired_for and warned_for are ours.
 
 comment on table after_hours.settings is
-'Policy: one row, a column per setting. Change it with a plain UPDATE (role after_hours_dba); settings_log keeps who '
-'and what.';
+'Policy: one row, a column per setting. Change it with a plain UPDATE (role after_hours_dba); settings_log records who '
+'changed what.';
 comment on column after_hours.settings.retention is
-'How long an expired, unsaved match is kept before the purge; at least 1 day. Shortening it sets the brake for 24 '
-'hours.';
+'How long an expired, unsaved match is kept before the purge; at least 1 day. Shortening it turns the brake on for '
+'24 hours.';
 comment on column after_hours.settings.warning_lead is 'How long before the deadline after_hours:session_expiring is due.';
-comment on column after_hours.settings.session_length is 'Length of a session for which start_session() is given none.';
+comment on column after_hours.settings.session_length is 'Default length of a session in start_session().';
 comment on column after_hours.settings.announce_since is
-'Only deadlines after this instant are announced: an adopted past is not. Set at installation.';
+'Only deadlines after this instant are announced, so that old sessions of an adopted table are not. Set at installation.';
 comment on column after_hours.settings.announce_mode is
 'auto, loop (milliseconds late) or tick (up to a minute late); see announce_mode().';
-comment on column after_hours.settings.announce_batch is 'Most sessions of each kind that one pass announces.';
+comment on column after_hours.settings.announce_batch is 'Maximum number of sessions of each kind that one pass announces.';
 comment on column after_hours.settings.notify_payload is
 'full: NOTIFY carries the event''s JSON; wake: only its cursor. The relay works with both.';
 comment on column after_hours.settings.rescue is 'Whether a relay may announce when the heartbeat is stale for 65 s.';
 comment on column after_hours.settings.receipts is 'Whether relays write receipts of what was sent and acknowledged.';
-comment on column after_hours.settings.event_retention is 'How long events can be resumed from.';
+comment on column after_hours.settings.event_retention is 'How long events are kept, so that clients can resume from them.';
 comment on column after_hours.settings.receipt_retention is 'How long receipts are kept.';
 comment on column after_hours.settings.tombstone_retention is 'How long tombstones of purged matches are kept.';
-comment on column after_hours.settings.purge_batch_max is 'Most matches in one transaction of the purge.';
+comment on column after_hours.settings.purge_batch_max is 'Maximum number of matches in one transaction of the purge.';
 comment on column after_hours.settings.purge_batch_target is
-'How long one transaction of the purge should take; its size adapts.';
-comment on column after_hours.settings.purge_max_nap is 'Longest sleep between two batches, taken only under pressure.';
+'How long one transaction of the purge should take; the batch size is adapted to it.';
+comment on column after_hours.settings.purge_max_nap is
+'Longest sleep between two batches; the purge sleeps only if a transaction or replica waits for it.';
 comment on column after_hours.settings.purge_max_lag is
 'Replication lag in bytes above which the purge sleeps between batches.';
-comment on column after_hours.settings.brake_factor is 'The brake falls above this many times the usual amount.';
+comment on column after_hours.settings.brake_factor is 'The brake engages above brake_factor × the usual daily amount.';
 comment on column after_hours.settings.brake_days is
-'Days since the last success that the usual amount is multiplied by, at most.';
-comment on column after_hours.settings.brake_floor_matches is 'The brake never falls on volume below this many matches …';
-comment on column after_hours.settings.brake_floor_messages is '… and this many messages.';
-comment on table after_hours.settings_log is 'Who changed which setting, when, from what to what.';
+'The usual daily amount is multiplied by the days since the last success, at most by this number.';
+comment on column after_hours.settings.brake_floor_matches is 'The brake never engages for volume below this number of matches …';
+comment on column after_hours.settings.brake_floor_messages is '… and this number of messages.';
+comment on table after_hours.settings_log is 'Who changed which setting, when, with the old and the new value.';
 comment on table after_hours.pauses is
-'Pauses of jobs, each with an end, a reason and who. Written by pause_job() and resume_job().';
+'Pauses of jobs, each with an end, a reason and its author. Written by pause_job() and resume_job().';
 comment on table after_hours.job_plan is
-'The jobs as they should be in pg_cron: install_jobs() compares and schedules. See view jobs.';
+'The jobs as they should be in pg_cron: install_jobs() compares with it and schedules. See view jobs.';
 
 comment on table after_hours.epochs is
-'The runs of the server in which events were emitted. Event ids may be issued again after a failover; epochs tell the '
-'lives apart.';
+'The runs of the server in which events were emitted. Event ids may be issued again after a failover; '
+'the epoch distinguishes them.';
 comment on column after_hours.epochs.name is 'The first part of a cursor.';
 comment on column after_hours.epochs.last_id is
-'Greatest event id that existed before this epoch: a cursor of an earlier one is good up to here.';
+'Greatest event id that existed before this epoch: a cursor of an earlier epoch is valid up to it.';
 comment on table after_hours.epoch_marker is
-'UNLOGGED on purpose: a crash empties it, and the next event opens a new epoch.';
+'UNLOGGED intentionally: a crash empties it, and the next event opens a new epoch.';
 comment on table after_hours.emitter is
-'What a pass locks (EXCLUSIVE, a second at most), and the heartbeat of the scheduled runs.';
+'The lock of a pass (EXCLUSIVE, a second at most), and the heartbeat of the scheduled runs.';
 comment on table after_hours.event_floor is
-'Greatest event id that has been trimmed: an older cursor is answered with a reset.';
+'Greatest event id that has been trimmed: a client with an older cursor gets a reset.';
 comment on table after_hours.events is
-'What was announced: the truth that relays read; NOTIFY only wakes them. Written by announce_due() alone, trimmed after '
+'What was announced. Relays read events from here; NOTIFY only wakes them. Written by announce_due() alone, trimmed after '
 'settings.event_retention.';
 comment on column after_hours.events.id is 'Order of commits. The second part of a cursor.';
 comment on column after_hours.events.uid is
 'The client''s id: the same for the same (type, session, deadline) in every epoch.';
 comment on column after_hours.events.due_at is 'When it should have been announced.';
-comment on column after_hours.events.emitted_at is 'The clock just before the commit that announced it.';
+comment on column after_hours.events.emitted_at is 'The clock time just before the commit that announced it.';
 comment on column after_hours.events.body is 'The finished frame, JSON text, as sent to clients.';
 comment on table after_hours.set_aside is
-'Due sessions whose announcement raised an error; tried again at retry_at, gone once it succeeds.';
+'Due sessions whose announcement raised an error; retried at retry_at, deleted once it succeeds.';
 
 comment on table after_hours.holds is
 'Holds in force: the match, or every match of the user, is not purged. Written by place_hold(), place_user_hold(), '
 'release_hold().';
-comment on column after_hours.holds.keep_until is 'The hold lapses by itself then; null: until released.';
-comment on table after_hours.hold_log is 'Holds that were released or have lapsed.';
+comment on column after_hours.holds.keep_until is 'The hold expires then; null: until released.';
+comment on table after_hours.hold_log is 'Holds that were released or have expired.';
 comment on table after_hours.user_blocks is
-'Users whose sockets the relays close and refuse. Written by block_user(), unblock_user(), disconnect_user(). Never '
-'trimmed: a row keeps the user''s older tokens out.';
+'Users whose connections the relays close and refuse. Written by block_user(), unblock_user(), disconnect_user(). Never '
+'trimmed: a row makes the relays refuse the user''s older tokens.';
 comment on column after_hours.user_blocks.until is
 'Refused until then; null: not blocked, only tokens issued before tokens_not_before are refused.';
 
@@ -79,7 +80,7 @@ comment on column after_hours.purge_runs.slot is 'The 03:00 UTC that the run bel
 comment on column after_hours.purge_runs.cutoff is
 'Matches that expired before this instant were overdue: start of the run minus retention, in UTC.';
 comment on column after_hours.purge_runs.tail_expires_at is
-'Where the batch before began, as the cursor says where it ended: see purge_batch().';
+'Start of the previous batch''s key range; the cursor is its end. See purge_batch().';
 comment on column after_hours.brake_releases.retention is 'The retention at that time: a shorter one needs another release.';
 comment on table after_hours.purge_batches is 'Batches of purged matches: a hash chain. verify_evidence() recomputes it.';
 comment on column after_hours.purge_batches.digests is
@@ -92,9 +93,9 @@ comment on table after_hours.purge_failures is 'Overdue matches whose deletion r
 comment on table after_hours.brake_releases is
 'Who released the brake with arm(), when and why, on which server and database.';
 
-comment on table after_hours.relays is 'What each relay last said of itself.';
+comment on table after_hours.relays is 'The last reported state of each relay.';
 comment on table after_hours.receipts is
 'First write and first acknowledgement of each event on each relay. See delivery_report and unreached_warnings.';
-comment on table after_hours.sql_objects is 'What the last apply of sql/ made. See view sql_drift.';
+comment on table after_hours.sql_objects is 'The objects that the last apply of sql/ created. See view sql_drift.';
 comment on table after_hours.sql_ledger is
 'Every apply of sql/install.sql by alembic: revision, hash, the whole text, who, when.';

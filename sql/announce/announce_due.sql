@@ -20,15 +20,15 @@ declare
     v_warning_due integer;
     v_ids uuid[];
 begin
-    -- Purpose: announce everything that is due at this instant: ends first, then warnings; up to p_limit of each.
-    -- Returns: events written of each type, due sessions skipped because somebody else holds their row lock,
-    --          whether more is due, and the next due instant.
+    -- Purpose: announce what is due now: ends first, then warnings, up to p_limit of each.
+    -- Returns: the number of events written of each type, the number of due sessions skipped because another transaction
+    --          holds their row lock, whether more sessions are due, and the next due instant.
     -- Locks:   after_hours.emitter EXCLUSIVE until the caller commits; the due sessions FOR NO KEY UPDATE.
     -- Access:  after_hours_dba, after_hours_jobs.
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception using
             errcode = 'AH041',
-            message = 'announcing needs READ COMMITTED: what is emitted is read after the wait for the lock',
+            message = 'announcing needs READ COMMITTED: due sessions are read after the wait for the lock',
             hint = 'set session characteristics as transaction isolation level read committed;';
     end if;
     begin
@@ -37,7 +37,7 @@ begin
         raise exception using
             errcode = 'AH042',
             message = 'another session has been announcing for longer than 5 seconds',
-            hint = 'See who: select * from after_hours.health where not ok; then repeat.';
+            hint = 'Find the cause: select * from after_hours.health where not ok; then repeat.';
     end;
 
     select s.warning_lead, s.announce_since, coalesce(p_limit, s.announce_batch)
@@ -45,7 +45,7 @@ begin
     from after_hours.settings as s;
     v_now := clock_timestamp();
 
-    -- How much is due, looked at without locks: in the usual case nothing, and then nothing more is done.
+    -- Count what is due without row locks. Usually it is nothing, and the rest is skipped.
     select count(*)
     into v_ended_due
     from (
@@ -69,9 +69,10 @@ begin
     has_more := greatest(v_ended_due, v_warning_due) > v_limit;
     if v_ended_due + v_warning_due > 0 then
         v_epoch := after_hours.open_epoch();
-        -- An event that can't be notified is still an event; a full queue would make the whole COMMIT fail.
+        -- Relays find events in the table without a NOTIFY too; with a full notification queue the COMMIT would fail.
         v_is_quiet := pg_notification_queue_usage() > 0.5;
-        -- SET on a function is undone before the caller's COMMIT; this isn't. An event once seen must survive a crash.
+        -- A SET clause of this function would end before the caller's COMMIT; set_config() lasts until the COMMIT.
+        -- An event that a client has seen must survive a crash.
         if current_setting('synchronous_commit') = 'off' then
             perform set_config('synchronous_commit', 'on', true);
         end if;

@@ -2,15 +2,15 @@ create or replace procedure after_hours.announce_loop(p_phase interval)
 language plpgsql
 as $$
 declare
-    -- A run ends at a fixed phase of the minute after the one it started in: pg_cron then always has the next run
-    -- queued, and the two loops (:00.25 and :30.25) never end together.
+    -- A run ends at a fixed phase of the minute after the one in which it started: pg_cron then always has the next
+    -- run queued, and the two loops (:00.25 and :30.25) never end together.
     v_until timestamptz := date_trunc('minute', clock_timestamp()) + interval '1 minute' + p_phase;
     v_wait interval := '0';
     v_pass record;
 begin
-    -- Purpose: announce until the run's end, one transaction a pass. Two of these take turns under one lock.
-    --          COMMITs, so it can have no SET clause: each transaction sets its search_path first.
-    -- Locks:   after_hours.emitter, for a second at most at a time, free again at each commit, cancel or kill.
+    -- Purpose: announce until the end of the run, one transaction per pass. Two loops alternate under one lock.
+    --          A procedure that COMMITs can't have a SET clause: each transaction sets its search_path first.
+    -- Locks:   after_hours.emitter, at most a second at a time; released by each commit, cancel or kill.
     -- Access:  after_hours_dba, after_hours_jobs.
     set local search_path = pg_catalog, pg_temp;
     if (select m.mode from after_hours.announce_mode() as m) = 'tick' then
@@ -25,8 +25,8 @@ begin
         commit;
         set local search_path = pg_catalog, pg_temp;
         exit when v_pass.is_over;
-        -- After events, 2 ms in which more fall due: a burst goes out in hundreds of commits a second, not thousands.
-        -- A due session whose row somebody holds: look again soon, then less often, and never spin.
+        -- After events, wait 2 ms for more to become due: a burst then takes hundreds of commits a second, not
+        -- thousands. If another transaction has locked a due session, retry after 20 ms, then less often: no busy loop.
         v_wait := case
             when v_pass.skipped = 0 and v_pass.emitted = 0 then interval '0'
             when v_pass.skipped = 0 then interval '2 milliseconds'
@@ -36,7 +36,7 @@ begin
 end
 $$;
 comment on procedure after_hours.announce_loop(interval) is
-'Announces until p_phase (seconds into the minute) of the next minute, one transaction a pass. Run by pg_cron as '
+'Announces until p_phase (seconds into the minute) of the next minute, one transaction per pass. Run by pg_cron as '
 'announce (0.25 s), announce_spare (30.25 s) and announce_boot.';
 alter procedure after_hours.announce_loop(interval) owner to after_hours_owner;
 revoke all on procedure after_hours.announce_loop(interval) from public;

@@ -10,19 +10,19 @@ declare
     v_version text := (select e.extversion from pg_extension as e where e.extname = 'pg_cron');
     v_workers boolean := coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean;
 begin
-    -- Purpose: how events are announced here: by the loop (milliseconds) or by a plain tick (up to a minute late).
-    -- Returns: 'loop' or 'tick', and why.
+    -- Purpose: how events are announced here: by the loop (milliseconds late) or by a tick per minute (up to a minute late).
+    -- Returns: 'loop' or 'tick', and the reason.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     if v_wanted <> 'auto' then
         mode := v_wanted;
-        reason := 'settings.announce_mode says so';
+        reason := 'set in settings.announce_mode';
     elsif v_version is null then
         mode := 'tick';
         reason := 'pg_cron is not installed in this database';
     elsif v_workers and regexp_match(v_version, '^(\d+)\.(\d+)')::integer[] < array[1, 5] then
         mode := 'tick';
-        reason := format('pg_cron %s with background workers: one long job would freeze every other job', v_version);
+        reason := format('pg_cron %s with background workers: one long job would block every other job', v_version);
     else
         mode := 'loop';
         reason := format('pg_cron %s with %s', v_version, case when v_workers then 'background workers' else 'libpq connections' end);
@@ -30,8 +30,8 @@ begin
 end
 $$;
 comment on function after_hours.announce_mode() is
-'How events are announced here: loop (milliseconds late) or tick (up to a minute), and why. Set by '
-'settings.announce_mode; auto looks at pg_cron.';
+'How events are announced here: loop (milliseconds late) or tick (up to a minute), and the reason. Set '
+'by settings.announce_mode; auto decides by the version and mode of pg_cron.';
 alter function after_hours.announce_mode() owner to after_hours_jobs;
 revoke all on function after_hours.announce_mode() from public;
 grant execute on function after_hours.announce_mode() to after_hours_owner, after_hours_jobs, after_hours_dba;

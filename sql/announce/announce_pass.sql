@@ -12,10 +12,11 @@ declare
     v_sleep interval;
     v_done record;
 begin
-    -- Purpose: one pass of the loop: get the lock, sleep to the next due instant (at most 0.9 s, at least p_wait, not
-    --          past p_until), announce. The caller commits: then the events are out and the lock is free.
+    -- Purpose: one pass of the loop: take the lock, sleep until the next due instant (at most 0.9 s, at least p_wait, not
+    --          past p_until), announce. The caller's commit publishes the events and releases the lock.
     -- Returns: whether the run is over (paused, or p_until reached), events written, due sessions skipped.
-    -- Locks:   after_hours.emitter EXCLUSIVE until the caller's commit; not had in 900 ms: returns with nothing done.
+    -- Locks:   after_hours.emitter EXCLUSIVE until the caller's commit; if it is not free within 900 ms, the pass ends
+    --          without an effect.
     -- Access:  after_hours_jobs.
     emitted := 0;
     skipped := 0;
@@ -42,8 +43,8 @@ begin
 end
 $$;
 comment on function after_hours.announce_pass(timestamptz, interval) is
-'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (0.9 s at most: what is written '
-'meanwhile is told within a second), then announces. The caller must commit at once.';
+'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (0.9 s at most, so '
+'that sessions written meanwhile are announced within a second), then announces. The caller must commit at once.';
 alter function after_hours.announce_pass(timestamptz, interval) owner to after_hours_owner;
 revoke all on function after_hours.announce_pass(timestamptz, interval) from public;
 grant execute on function after_hours.announce_pass(timestamptz, interval) to after_hours_jobs;

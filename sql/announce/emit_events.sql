@@ -17,10 +17,10 @@ declare
     v_sqlstate text;
     v_message text;
 begin
-    -- Purpose: turn locked due sessions into events, mark them, NOTIFY once per event; a session that raises is set
-    --          aside and the others go out: the batch is halved until the culprit is alone.
-    -- Returns: how many events were written (one already there counts as told and is only marked).
-    -- Locks:   none new: the caller holds emitter and the sessions.
+    -- Purpose: turn locked due sessions into events, mark them, NOTIFY once per event. If a session raises an error, the
+    --          batch is halved until that session is alone: it is set aside, and the others are announced.
+    -- Returns: the number of events written; a session whose event exists already is only marked.
+    -- Locks:   none of its own: the caller holds emitter and the sessions.
     -- Access:  internal.
     if cardinality(p_ids) = 0 then
         return 0;
@@ -56,7 +56,7 @@ begin
         overriding system value
         select
             n.event_id, n.uid, p_epoch, p_type, n.id, n.user_id, n.deadline, n.due_at, p_now,
-            -- every value is a uuid, a number, an instant or one of our words: nothing here needs JSON escapes
+            -- every value is a uuid, a number, an instant or a constant of this schema: none needs JSON escapes
             '{"type":"' || p_type || '","id":"' || n.uid || '","cursor":"' || p_epoch || '-' || n.event_id
             || '","sessionId":"' || n.id
             || '","expiresAt":"' || to_char(date_trunc('milliseconds', n.deadline at time zone 'UTC'), v_stamp)
@@ -92,7 +92,8 @@ begin
 exception
     when others then
         get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text;
-        -- A missing right or column (42) is set aside as well: health names it, and it is tried again by itself.
+        -- Errors of class 42 (missing privilege or column) are set aside as well: health reports them, and the session
+        -- is retried automatically.
         if v_sqlstate not like '42%' and not after_hours.is_row_error(v_sqlstate) then
             raise;
         end if;
@@ -100,7 +101,7 @@ exception
             return after_hours.emit_events(p_type, p_ids[:v_half], p_now, p_epoch, p_is_quiet)
                 + after_hours.emit_events(p_type, p_ids[v_half + 1:], p_now, p_epoch, p_is_quiet);
         end if;
-        -- tried again by itself: after 5 s, then 10 s, 20 s … at most 10 minutes apart
+        -- retried automatically: after 5 s, then 10 s, 20 s … at most 10 minutes apart
         insert into after_hours.set_aside as a (session_id, type, deadline, sqlstate, message, retry_at)
         select s.id, p_type, least(s.ended_at, s.expires_at), v_sqlstate, v_message, p_now + interval '5 seconds'
         from public.after_hours_sessions as s
@@ -113,7 +114,7 @@ exception
 end
 $$;
 comment on function after_hours.emit_events(text, uuid[], timestamptz, text, boolean) is
-'Writes, marks and notifies the events of locked due sessions; one that raises goes to after_hours.set_aside. Internal, '
-'used by announce_due().';
+'Writes the events of locked due sessions, marks the sessions and sends NOTIFY; a session that raises an error goes to '
+'after_hours.set_aside. Internal, used by announce_due().';
 alter function after_hours.emit_events(text, uuid[], timestamptz, text, boolean) owner to after_hours_owner;
 revoke all on function after_hours.emit_events(text, uuid[], timestamptz, text, boolean) from public;

@@ -12,7 +12,7 @@ from after_hours.events as e
 group by 1, 2
 order by 1 desc, 2;
 comment on view after_hours.lateness is
-'How late events were emitted, per hour and type, in milliseconds, as long as events are kept. Costs: reads all events.';
+'How late events were emitted, per hour and type, in milliseconds, for all events that are kept. Costs: reads all events.';
 alter view after_hours.lateness owner to after_hours_owner;
 revoke all on after_hours.lateness from public;
 grant select on after_hours.lateness to after_hours_dba;

@@ -10,8 +10,8 @@ declare
     v_lead interval;
     v_since timestamptz;
 begin
-    -- Purpose: what will be announced next, overdue rows first: at most 1,000 of each type.
-    -- Returns: a row per due instant.
+    -- Purpose: list what will be announced next, overdue events first, at most 1,000 of each type.
+    -- Returns: a row per event.
     -- Locks:   none; two index scans.
     -- Access:  after_hours_dba.
     select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;

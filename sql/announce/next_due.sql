@@ -13,9 +13,9 @@ declare
     v_warning timestamptz;
     v_start timestamptz;
 begin
-    -- Purpose: the instant at which there is next something to announce; in the past if something is due already.
-    -- Returns: null if nothing lies ahead. A session that starts with less than the warning's lead to go is seen
-    --          only in the second before its start: a caller sleeps a second at most.
+    -- Purpose: the next instant at which an event is due; in the past if one is due already.
+    -- Returns: null if no event is ahead. A session shorter than the warning lead, which is warned at its start, is found
+    --          only in the second before its start: a caller may sleep a second at most.
     -- Locks:   none; three index probes.
     -- Access:  after_hours_dba, after_hours_jobs.
     select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
@@ -44,7 +44,7 @@ begin
 end
 $$;
 comment on function after_hours.next_due(timestamptz) is
-'Next instant at which a warning or an end is due, in the past if one is overdue, null if none lies ahead.';
+'Next instant at which a warning or an end is due; in the past if one is overdue, null if none is ahead.';
 alter function after_hours.next_due(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.next_due(timestamptz) from public;
 grant execute on function after_hours.next_due(timestamptz) to after_hours_jobs, after_hours_dba;

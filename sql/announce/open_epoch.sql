@@ -11,7 +11,7 @@ declare
     v_name text;
 begin
     -- Purpose: the epoch that events of this run of the server belong to; opened when this is its first event.
-    --          A crash restart keeps the start time, but empties the UNLOGGED marker table: that tells it apart.
+    --          A crash restart keeps the start time, but empties the UNLOGGED marker table, by which it is recognized.
     -- Returns: the epoch's name.
     -- Locks:   the caller holds after_hours.emitter.
     -- Access:  internal.

@@ -1,7 +1,7 @@
 create or replace view after_hours.pending_warnings
 with (security_barrier = false) as
--- The rule of due-ness for warnings, once: running, not warned of the present deadline, not set aside. Callers
--- add their bounds of time.
+-- The only definition of a pending warning: not ended, not warned of the present deadline, not set aside. Callers add
+-- their time bounds.
 select
     s.id,
     s.user_id,
@@ -15,5 +15,5 @@ where s.ended_at is null and s.warned_for is distinct from s.expires_at
     );
 comment on view after_hours.pending_warnings is
 'Sessions whose warning is not announced for their present deadline. Those that raised an error wait for '
-'set_aside.retry_at. Internal: the rule that announce_due(), next_due() and list_upcoming() share.';
+'set_aside.retry_at. Internal: the rule shared by announce_due(), next_due() and list_upcoming().';
 alter view after_hours.pending_warnings owner to after_hours_owner;

@@ -9,10 +9,10 @@ declare
     v_before timestamptz;
     v_ids bigint[];
 begin
-    -- Purpose: delete the oldest events beyond settings.event_retention, and raise the floor in the same transaction:
-    --          a cursor below the floor is answered with a reset, never with a gap.
-    -- Returns: how many; call again until fewer than p_limit. The caller commits in between.
-    -- Locks:   after_hours.event_floor's row, the events deleted.
+    -- Purpose: delete the oldest events past settings.event_retention, and raise the floor in the same transaction:
+    --          a client with a cursor below the floor gets a reset, never a gap.
+    -- Returns: the number deleted; call again until it is below p_limit. The caller commits in between.
+    -- Locks:   the row of after_hours.event_floor, the deleted events.
     -- Access:  after_hours_dba, after_hours_jobs.
     select clock_timestamp() - s.event_retention into v_before from after_hours.settings as s;
     perform from after_hours.event_floor as f for update;
@@ -26,8 +26,8 @@ begin
 end
 $$;
 comment on function after_hours.trim_events(integer) is
-'Deletes up to p_limit of the oldest events beyond settings.event_retention and raises the floor of valid cursors. '
-'Returns how many.';
+'Deletes up to p_limit of the oldest events past settings.event_retention and raises the floor of valid cursors. '
+'Returns their number.';
 alter function after_hours.trim_events(integer) owner to after_hours_owner;
 revoke all on function after_hours.trim_events(integer) from public;
 grant execute on function after_hours.trim_events(integer) to after_hours_jobs, after_hours_dba;

@@ -5,7 +5,7 @@ select u.*, u.due_at - clock_timestamp() as due_in
 from after_hours.list_upcoming() as u
 order by u.due_at;
 comment on view after_hours.upcoming is
-'The next deadlines to be announced, at most 1,000 warnings and 1,000 ends; due_in below zero is overdue. Costs: two '
+'The next deadlines to be announced, at most 1,000 warnings and 1,000 ends; due_in below zero: overdue. Costs: two '
 'short index scans.';
 alter view after_hours.upcoming owner to after_hours_owner;
 revoke all on after_hours.upcoming from public;

@@ -5,9 +5,9 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: show that the scheduler announces. Only the scheduled runs write it, never a hand or a rescue: a stale
-    --          heartbeat must stay visible. At most every 15 s: the one transaction id an idle loop costs. One that lies
-    --          ahead was written before the clock was set back.
+    -- Purpose: record that the scheduler announces. Not written by manual calls or relay_rescue(), so that a stopped
+    --          scheduler stays visible. At most every 15 s: it is the only transaction id that an idle loop uses. A
+    --          heartbeat in the future was written before the clock was set back and is replaced.
     -- Locks:   the row of emitter.
     -- Access:  after_hours_jobs.
     update after_hours.emitter as e
@@ -15,7 +15,7 @@ as $$
     where e.heartbeat_at is null or e.heartbeat_at not between clock_timestamp() - interval '15 seconds' and clock_timestamp();
 $$;
 comment on function after_hours.write_heartbeat() is
-'Notes in after_hours.emitter that a scheduled run announces, at most every 15 s. Read by health and by the relays.';
+'Records in after_hours.emitter that a scheduled run announces, at most every 15 s. Read by health and the relays.';
 alter function after_hours.write_heartbeat() owner to after_hours_owner;
 revoke all on function after_hours.write_heartbeat() from public;
 grant execute on function after_hours.write_heartbeat() to after_hours_jobs;

@@ -7,8 +7,8 @@ as $$
 declare
     v_session public.after_hours_sessions;
 begin
-    -- Purpose: end a session now. It only writes state: the loop sees it within a second and tells the client.
-    -- Returns: the row; one that has ended before is returned as it is.
+    -- Purpose: end a session now. Only the row is written: the announce loop finds it within a second and notifies the client.
+    -- Returns: the row; a session that is over already is returned unchanged.
     -- Locks:   the session's row.
     -- Access:  after_hours_app.
     update public.after_hours_sessions as s
@@ -28,7 +28,7 @@ begin
 end
 $$;
 comment on function after_hours.end_session(uuid, text) is
-'Ends a session now; reason ''moderation'' is told to the client as such, anything else as ''ended''. Ending twice '
+'Ends a session now; the client receives the reason ''moderation'' as such, any other as ''ended''. A second call '
 'changes nothing. Error AH001.';
 alter function after_hours.end_session(uuid, text) owner to after_hours_owner;
 revoke all on function after_hours.end_session(uuid, text) from public;

@@ -7,7 +7,7 @@ as $$
 declare
     v_session public.after_hours_sessions;
 begin
-    -- Purpose: move the end of a running session; warning and end re-arm by themselves, as due-ness is read from the row.
+    -- Purpose: extend a running session. Its warning and end become due again by themselves: due-ness is computed from the row.
     -- Returns: the changed row.
     -- Locks:   the session's row.
     -- Access:  after_hours_app.
@@ -38,7 +38,7 @@ begin
 end
 $$;
 comment on function after_hours.extend_session(uuid, interval) is
-'Extends a running session; its warning and end are announced anew for the new deadline. Returns the row. Errors AH001 '
+'Extends a running session; its warning and end are announced again for the new deadline. Returns the row. Errors AH001 '
 '(unknown), AH002 (over), AH008 (length).';
 alter function after_hours.extend_session(uuid, interval) owner to after_hours_owner;
 revoke all on function after_hours.extend_session(uuid, interval) from public;

@@ -8,8 +8,8 @@ declare
     v_match public.after_hours_matches;
     v_purged_at timestamptz;
 begin
-    -- Purpose: save a match for good. From its commit on no purge touches it; a purge that has the row is waited for.
-    -- Returns: the changed row; saving it again as the same match changes nothing.
+    -- Purpose: save a match permanently. After the commit no purge deletes it. Waits for a purge batch that has the row locked.
+    -- Returns: the changed row; a second call with the same permanent match changes nothing.
     -- Locks:   the match's row.
     -- Access:  after_hours_app.
     if p_converted_to is null then
@@ -30,7 +30,7 @@ begin
         raise exception using
             errcode = 'AH005',
             message = format('match %s is already saved as %s', p_match_id, v_match.converted_to_match_id),
-            hint = 'Use that one; nothing has been changed.';
+            hint = 'Nothing was changed. Use the permanent match named above.';
     end if;
     v_purged_at := after_hours.purged_at(p_match_id);
     if v_purged_at is not null then
@@ -46,7 +46,7 @@ begin
 end
 $$;
 comment on function after_hours.save_match(uuid, uuid) is
-'Saves a match (sets converted_to_match_id): it is never purged from then on. Returns the row. Errors AH003 (unknown), '
+'Saves a match (sets converted_to_match_id): from then on it is never purged. Returns the row. Errors AH003 (unknown), '
 'AH004 (already purged), AH005 (saved as another).';
 alter function after_hours.save_match(uuid, uuid) owner to after_hours_owner;
 revoke all on function after_hours.save_match(uuid, uuid) from public;

@@ -6,7 +6,7 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: the length of a session for which the caller names none.
+    -- Purpose: the default length of a session.
     -- Returns: settings.session_length.
     -- Locks:   none.
     -- Access:  after_hours_app.

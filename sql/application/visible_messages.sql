@@ -6,8 +6,8 @@ from public.after_hours_messages as g
 join public.after_hours_matches as m on m.id = g.match_id
 where m.converted_to_match_id is not null or m.expires_at > clock_timestamp();
 comment on view after_hours.visible_messages is
-'Messages that users may see: those of running and of saved matches. An expired unsaved match vanishes at its deadline; '
-'the rows stay for moderation until the purge. A courtesy of the view: to enforce it, revoke SELECT on '
+'Messages that users may see: those of running and of saved matches. Those of an expired unsaved match disappear at its '
+'deadline; the rows stay for moderation until the purge. The view alone enforces nothing: to enforce it, revoke SELECT on '
 'public.after_hours_messages from the application and grant it this view instead (made without security_invoker).';
 alter view after_hours.visible_messages owner to after_hours_owner;
 revoke all on after_hours.visible_messages from public;

@@ -6,8 +6,8 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: is a pause of this job in force right now? Volatile: loops ask again and again in one CALL.
-    -- Returns: true until the pause's end; a pause that has run out no longer counts.
+    -- Purpose: whether a pause of this job is in force now. Volatile, because loops call it repeatedly in one CALL.
+    -- Returns: true before the end of the pause; an expired pause does not count.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     select exists (select from after_hours.pauses as p where p.job = p_job and p.until > clock_timestamp());

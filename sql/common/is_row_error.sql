@@ -5,15 +5,16 @@ immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: tell an error that one row can cause (its value, a key, a trigger) from one that every row would meet:
-    --          read-only transaction (25), missing right or object (42), resources (53), operator (57), system (58, XX).
+    -- Purpose: distinguish errors that one row can cause (a value, a key, a trigger) from errors that every row would
+    --          cause: read-only transaction (25), missing privilege or object (42), resources (53), operator
+    --          intervention (57), system (58, XX).
     -- Returns: true if the row may be set aside; false if the error must reach the caller.
     -- Locks:   none.
     -- Access:  internal.
     select p_sqlstate !~ '^(25|42|53|57|58|XX)'
 $$;
 comment on function after_hours.is_row_error(text) is
-'True if an SQLSTATE can be one row''s own error, so that the row is set aside; false for errors of the installation or '
-'the server, which end the run.';
+'True if a single row can cause this SQLSTATE, so that the row is set aside; false for errors of the installation or the '
+'server, which end the run.';
 alter function after_hours.is_row_error(text) owner to after_hours_owner;
 revoke all on function after_hours.is_row_error(text) from public;

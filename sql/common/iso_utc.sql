@@ -5,8 +5,8 @@ immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: one instant as the protocol writes it: ISO 8601, UTC, milliseconds, "Z".
-    -- Returns: e.g. 2026-11-24T03:00:00.000Z; null for null. Milliseconds are cut, not rounded.
+    -- Purpose: format an instant as the protocol does: ISO 8601, UTC, milliseconds, "Z".
+    -- Returns: e.g. 2026-11-24T03:00:00.000Z; null for null. Milliseconds are truncated, not rounded.
     -- Locks:   none.
     -- Access:  after_hours_app.
     select to_char(date_trunc('milliseconds', p_instant at time zone 'UTC'), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');

@@ -6,7 +6,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Purpose: one row of settings_log for each setting that an UPDATE changed.
+    -- Purpose: write a row to settings_log for each setting that an UPDATE changed.
     -- Returns: the new row, unchanged.
     -- Locks:   none of its own.
     -- Access:  internal.
@@ -19,7 +19,7 @@ begin
 end
 $$;
 comment on function after_hours.log_settings() is
-'Trigger of after_hours.settings: writes who changed which setting from what to what into settings_log.';
+'Trigger of after_hours.settings: records in settings_log who changed a setting, with its old and its new value.';
 alter function after_hours.log_settings() owner to after_hours_owner;
 revoke all on function after_hours.log_settings() from public;
 

@@ -11,8 +11,9 @@ set search_path = pg_catalog, pg_temp
 set row_security = off
 as $$
 begin
-    -- Purpose: what can be said, and shown, about the deletion of one match: for the user who asked, or for an auditor.
-    -- Returns: a row per deletion (an id may be used again), the latest first; is_verified recomputes the batch's hash.
+    -- Purpose: the proof that a match was deleted, for the user who asks or for an auditor.
+    -- Returns: a row per deletion (a match id may be used again), the latest first; is_verified: the batch's hash,
+    --          recomputed, is the stored one.
     -- Locks:   none.
     -- Access:  after_hours_dba.
     return query
@@ -44,16 +45,16 @@ begin
             errcode = 'AH016',
             message = format('no purge of match %s is on record', p_match_id),
             detail = case
-                when exists (select from public.after_hours_matches as m where m.id = p_match_id) then 'It exists.'
-                else 'It does not exist: never did, was deleted by the application, or its tombstone is past settings.tombstone_retention.'
+                when exists (select from public.after_hours_matches as m where m.id = p_match_id) then 'The match exists.'
+                else 'It never existed, the application deleted it, or its tombstone is past settings.tombstone_retention.'
             end,
             hint = format('select * from after_hours.explain_match(%L);', p_match_id);
     end if;
 end
 $$;
 comment on function after_hours.deletion_receipt(uuid) is
-'The receipt of a purged match: when, how many messages, by which run and who, with the batch''s hash recomputed. Whole '
-'chain: verify_evidence(). Error AH016.';
+'The receipt of a purged match: when, how many messages, by which run and role; is_verified if the recomputed hash of '
+'its batch is right. For the whole chain: verify_evidence(). Error AH016.';
 alter function after_hours.deletion_receipt(uuid) owner to after_hours_owner;
 revoke all on function after_hours.deletion_receipt(uuid) from public;
 grant execute on function after_hours.deletion_receipt(uuid) to after_hours_dba;

@@ -8,8 +8,8 @@ immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: the hash of one batch: sha256 over the previous hash and a text of fixed format, so that anybody can
-    --          recompute it elsewhere. A header line, then a line per tombstone in the order of the ids.
+    -- Purpose: the hash of one batch: sha256 over the previous hash and a text of fixed format, so that it can be
+    --          recomputed elsewhere. A header line, then a line per tombstone in the order of the ids.
     -- Returns: 32 bytes.
     -- Locks:   none.
     -- Access:  after_hours_dba.

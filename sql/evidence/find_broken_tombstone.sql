@@ -5,8 +5,8 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: which tombstone of a batch is not as it was written: compares each with the digests kept by the batch.
-    -- Returns: words about the first such one; null if the digests show none, or the batch has none (before 0004).
+    -- Purpose: find a tombstone that differs from what was written, by the digests stored with the batch.
+    -- Returns: a description of the first one; null if no digest differs or the batch has none (before change 0004).
     -- Locks:   none.
     -- Access:  internal.
     with written as (
@@ -44,7 +44,7 @@ as $$
     where exists (select from written);
 $$;
 comment on function after_hours.find_broken_tombstone(bigint) is
-'Inner part of verify_evidence(): names the first tombstone of a batch that is not as it was written; null if the batch '
-'kept no digests or they show nothing.';
+'Inner part of verify_evidence(): names the first tombstone of a batch that differs from what was written; null if '
+'the batch has no digests or none differs.';
 alter function after_hours.find_broken_tombstone(bigint) owner to after_hours_owner;
 revoke all on function after_hours.find_broken_tombstone(bigint) from public;

@@ -6,7 +6,7 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: was this match purged, and when? The tombstones themselves are for the DBA's eyes.
+    -- Purpose: when a match was purged. Only the DBA may read the tombstones themselves.
     -- Returns: the instant of the batch; null if there is no tombstone.
     -- Locks:   none.
     -- Access:  after_hours_app, after_hours_dba, after_hours_moderator.
@@ -18,7 +18,7 @@ as $$
     limit 1;
 $$;
 comment on function after_hours.purged_at(uuid) is
-'When the match was purged; null if no tombstone says so (they are kept settings.tombstone_retention).';
+'When the match was purged; null if it has no tombstone (they are kept for settings.tombstone_retention).';
 alter function after_hours.purged_at(uuid) owner to after_hours_owner;
 revoke all on function after_hours.purged_at(uuid) from public;
 grant execute on function after_hours.purged_at(uuid) to after_hours_app, after_hours_moderator, after_hours_dba;

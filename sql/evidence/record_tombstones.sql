@@ -12,8 +12,8 @@ declare
     v_at timestamptz;
     v_hash bytea;
 begin
-    -- Purpose: one link of the evidence chain: a tombstone per deleted match, and the hash over them and the link before.
-    --          The three arrays belong together by position; p_batch counts the batches of the run from 1.
+    -- Purpose: add a batch to the evidence chain: a tombstone per deleted match, and the hash over them and the previous
+    --          hash. The three arrays are parallel; p_batch counts the batches of the run from 1.
     -- Returns: nothing.
     -- Locks:   the head of the chain FOR UPDATE, until the caller commits.
     -- Access:  internal.

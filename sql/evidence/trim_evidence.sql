@@ -14,17 +14,17 @@ declare
     v_count integer := 0;
     v_runs integer;
 begin
-    -- Purpose: forget evidence older than settings.tombstone_retention: whole batches from the oldest on; the last
-    --          one's hash stays as the anchor, so that the rest still verifies. Runs whose batches are gone go as well.
-    --          Nothing while the brake is on: a wrong clock must not wipe evidence.
-    -- Returns: how many batches and runs went; call again until 0.
+    -- Purpose: delete evidence older than settings.tombstone_retention: whole batches, the oldest first. The hash of the
+    --          last one stays as the anchor, so that the rest can still be verified. Runs without a batch left are deleted
+    --          as well. Nothing is deleted while the brake is on: a wrong clock must not delete evidence.
+    -- Returns: the number of batches and runs deleted; call again until 0.
     -- Locks:   the chain's head, then up to 200 batches.
     -- Access:  after_hours_dba, after_hours_jobs.
     if not exists (select from after_hours.purge_runs as r where r.started_at < v_before) or (after_hours.brake()).is_on then
         return 0;
     end if;
     perform from after_hours.evidence_chain as c for update;
-    -- the chain is trimmed from its start only: nothing behind a batch that is young enough to stay
+    -- the chain is trimmed from its start only: no batch after one that must stay
     select b.*
     into v_last
     from (
@@ -55,7 +55,7 @@ end
 $$;
 comment on function after_hours.trim_evidence() is
 'Trims evidence older than settings.tombstone_retention, whole oldest batches only, and keeps the last trimmed hash as '
-'the chain''s anchor; nothing while the brake is on. Returns how many rows of batches and runs went.';
+'the chain''s anchor; nothing while the brake is on. Returns the number of batches and runs deleted.';
 alter function after_hours.trim_evidence() owner to after_hours_owner;
 revoke all on function after_hours.trim_evidence() from public;
 grant execute on function after_hours.trim_evidence() to after_hours_jobs, after_hours_dba;

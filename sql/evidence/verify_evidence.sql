@@ -6,9 +6,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: recompute the whole chain: each batch's hash from its tombstones and the hash before it, from the anchor
-    --          to the head. One snapshot: a purge may go on meanwhile.
-    -- Returns: a row per batch in the chain's order, the first that is not ok is where somebody laid hands on, and the
-    --          tombstone is named; then one row (run_id null) about the chain as a whole.
+    --          to the head. Reads one snapshot: a purge may run meanwhile.
+    -- Returns: a row per batch in the order of the chain; the first with ok = false is where the chain was changed, and
+    --          detail names the tombstone; then one row (run_id null) about the whole chain.
     -- Locks:   none; reads all tombstones.
     -- Access:  after_hours_dba.
     with batches as (
@@ -65,7 +65,7 @@ as $$
     select x.run_id, x.batch, x.ok, concat_ws(': ', x.detail, case when not x.ok then after_hours.find_broken_tombstone(x.seq) end)
     from (
         select t.seq, null::bigint as run_id, null::integer as batch, false as ok,
-            format('%s tombstones say batch %s of the chain, which is not there', count(*), t.seq) as detail
+            format('%s tombstones belong to batch %s of the chain, which is missing', count(*), t.seq) as detail
         from after_hours.purged_matches as t
         where not exists (select from after_hours.purge_batches as b where b.seq = t.seq)
         group by t.seq
@@ -95,7 +95,7 @@ as $$
 $$;
 comment on function after_hours.verify_evidence() is
 'Recomputes the hash chain over all tombstones: a row per batch (the first with ok = false is the first broken one; '
-'detail names the tombstone), then one about the whole chain. Compare the head with the one in the server log.';
+'detail names the tombstone), then one row about the whole chain. Compare the head with the one in the server log.';
 alter function after_hours.verify_evidence() owner to after_hours_owner;
 revoke all on function after_hours.verify_evidence() from public;
 grant execute on function after_hours.verify_evidence() to after_hours_dba;

@@ -12,8 +12,8 @@ declare
     v_host text := coalesce(current_setting('cron.host', true), 'localhost');
     v_port integer := current_setting('port')::integer;
 begin
-    -- Purpose: schedule the jobs of after_hours.job_plan in pg_cron, as this function's owner; says what it did.
-    -- Returns: a row per job: created, unchanged, changed or removed. Running it again changes nothing.
+    -- Purpose: schedule the jobs of after_hours.job_plan in pg_cron, as this function's owner.
+    -- Returns: a row per job: created, unchanged, changed or removed. A second call changes nothing.
     -- Locks:   rows of cron.job.
     -- Access:  after_hours_dba, after_hours_jobs.
     for v_plan in
@@ -29,14 +29,14 @@ begin
                 errcode = 'AH036',
                 message = format('a job named %s already runs in database %s', v_name, v_found.database),
                 hint = format(
-                    'If nobody needs it: select cron.unschedule(%s); then repeat select * from after_hours.install_jobs();',
+                    'If it is not needed: select cron.unschedule(%s); then repeat select * from after_hours.install_jobs();',
                     v_found.jobid
                 );
         elsif v_found.schedule = v_plan.schedule and v_found.command = v_plan.command
             and v_found.nodename = v_host and v_found.nodeport = v_port and v_found.active then
             action := 'unchanged';
         else
-            -- unschedule first: scheduling a name again keeps the old host, port and database
+            -- unschedule first: cron.schedule() with an existing name keeps the old host, port and database
             action := 'changed';
             perform cron.unschedule(v_found.jobid);
         end if;
@@ -70,7 +70,7 @@ end
 $$;
 comment on function after_hours.install_jobs() is
 'Schedules the jobs of after_hours.job_plan in pg_cron and reports per job: created, unchanged, changed or removed; '
-'last, the mode of announcing. May be run again at any time. Error AH036.';
+'the last row is the mode of announcing. May be run again at any time. Error AH036.';
 alter function after_hours.install_jobs() owner to after_hours_jobs;
 revoke all on function after_hours.install_jobs() from public;
 grant execute on function after_hours.install_jobs() to after_hours_dba;

@@ -8,7 +8,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: the jobs of the plan as pg_cron has them, with their last run; row security hides these from other roles.
+    -- Purpose: the jobs of the plan as pg_cron has them, with their last run. Row security of pg_cron hides both from other roles.
     -- Returns: a row per planned job; schedule is null if pg_cron does not have it.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.

@@ -8,7 +8,7 @@ as $$
 declare
     v_pause after_hours.pauses;
 begin
-    -- Purpose: stop a job from its next pass or batch on, until an instant: a pause always has an end.
+    -- Purpose: pause a job from its next pass or batch until an instant: a pause always has an end.
     -- Returns: the pause. A second pause of the same job replaces the first.
     -- Locks:   none beyond its row.
     -- Access:  after_hours_dba.
@@ -20,12 +20,12 @@ begin
     elsif p_until is null or p_until <= clock_timestamp() then
         raise exception using
             errcode = 'AH038',
-            message = 'a pause needs an end that lies ahead',
+            message = 'a pause needs an end in the future',
             hint = format('select after_hours.pause_job(%L, now() + interval ''2 hours'', %L);', p_job, p_reason);
     elsif coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH039',
-            message = 'a pause needs a reason: somebody will ask',
+            message = 'a pause needs a reason, which is stored with it',
             hint = format('select after_hours.pause_job(%L, %L, ''ticket 4711: restoring a backup'');', p_job, p_until);
     end if;
     insert into after_hours.pauses (job, until, reason, paused_by)
@@ -37,7 +37,7 @@ begin
 end
 $$;
 comment on function after_hours.pause_job(text, timestamptz, text) is
-'Pauses announce, purge or housekeeping until an instant, with a reason; takes hold at the next pass or batch. Returns '
+'Pauses announce, purge or housekeeping until an instant, with a reason; takes effect at the next pass or batch. Returns '
 'the pause. Errors AH037 to AH039. Undo: resume_job().';
 alter function after_hours.pause_job(text, timestamptz, text) owner to after_hours_owner;
 revoke all on function after_hours.pause_job(text, timestamptz, text) from public;

@@ -1,4 +1,4 @@
--- Last of all: pg_cron gets the jobs. Jobs of ours under somebody else's name would run everything twice.
+-- Last step: schedule the jobs in pg_cron. If another role had scheduled them as well, each would run twice.
 do $$
 declare
     v_other text := (

@@ -8,8 +8,9 @@ as $$
 declare
     v_count integer;
 begin
-    -- Purpose: pg_cron never deletes its run history; ours is kept for 7 days. By run id: failed rows may have no times.
-    -- Returns: how many; call again until 0. The caller commits in between.
+    -- Purpose: delete our part of pg_cron's run history after 7 days; pg_cron itself never does. Selected by run id: rows of
+    --          failed runs may have no times.
+    -- Returns: the number deleted; call again until 0. The caller commits in between.
     -- Locks:   the rows deleted.
     -- Access:  after_hours_dba, after_hours_jobs.
     delete from cron.job_run_details as d
@@ -28,7 +29,7 @@ begin
 end
 $$;
 comment on function after_hours.trim_job_runs(integer) is
-'Deletes our rows of cron.job_run_details older than 7 days, up to p_limit at a time. Returns how many.';
+'Deletes our rows of cron.job_run_details older than 7 days, up to p_limit at a time. Returns their number.';
 alter function after_hours.trim_job_runs(integer) owner to after_hours_jobs;
 revoke all on function after_hours.trim_job_runs(integer) from public;
 grant execute on function after_hours.trim_job_runs(integer) to after_hours_dba;

@@ -10,9 +10,9 @@ declare
     v_count integer;
     v_total integer := 0;
 begin
-    -- Purpose: delete what nobody reads any more: receipts beyond settings.receipt_retention, relays not seen for a
-    --          day, pauses over for a week, set-aside rows whose session has moved on or is gone.
-    -- Returns: how many rows; call again until 0. The caller commits in between.
+    -- Purpose: delete outdated rows: receipts past settings.receipt_retention, relays not seen for a day, pauses that ended
+    --          a week ago, set-aside rows whose session has another deadline or was deleted.
+    -- Returns: the number of rows; call again until 0. The caller commits in between.
     -- Locks:   the rows deleted.
     -- Access:  after_hours_dba, after_hours_jobs.
     delete from after_hours.receipts as r
@@ -41,8 +41,8 @@ begin
 end
 $$;
 comment on function after_hours.trim_logs(integer) is
-'Deletes old receipts, silent relays, lapsed pauses and outdated set-aside rows, up to p_limit receipts at a time. '
-'Returns how many rows.';
+'Deletes old receipts, relays not seen for a day, ended pauses and outdated set-aside rows, up to p_limit receipts at a '
+'time. Returns the number of rows.';
 alter function after_hours.trim_logs(integer) owner to after_hours_owner;
 revoke all on function after_hours.trim_logs(integer) from public;
 grant execute on function after_hours.trim_logs(integer) to after_hours_jobs, after_hours_dba;

@@ -8,8 +8,8 @@ as $$
 declare
     v_count integer;
 begin
-    -- Purpose: take our jobs of this database out of pg_cron; install_jobs() puts them back.
-    -- Returns: how many there were. A run that is on goes on to its end.
+    -- Purpose: unschedule our jobs of this database; install_jobs() schedules them again.
+    -- Returns: their number. A run in progress continues to its end.
     -- Locks:   rows of cron.job.
     -- Access:  after_hours_dba, after_hours_jobs.
     select count(cron.unschedule(j.jobid))
@@ -21,7 +21,7 @@ begin
 end
 $$;
 comment on function after_hours.uninstall_jobs() is
-'Takes the After Hours jobs of this database out of pg_cron; returns their number. Undo: select * from '
+'Unschedules the After Hours jobs of this database in pg_cron; returns their number. Undo: select * from '
 'after_hours.install_jobs();';
 alter function after_hours.uninstall_jobs() owner to after_hours_jobs;
 revoke all on function after_hours.uninstall_jobs() from public;

@@ -8,20 +8,20 @@ as $$
 declare
     v_block after_hours.user_blocks;
 begin
-    -- Purpose: keeps a user off the relays until an instant (null: until unblock_user), and closes what is open.
-    -- Returns: the block as it stands now; a second block replaces the first.
+    -- Purpose: block a user at all relays until an instant (null: until unblock_user()) and close the user's connections.
+    -- Returns: the block; a second block replaces the first.
     -- Locks:   the user's row of user_blocks; NOTIFY wakes the relays.
     -- Access:  after_hours_moderator.
     if p_until <= clock_timestamp() then
         raise exception using
             errcode = 'AH063',
             message = format('a block until %s is already over', p_until),
-            hint = 'Give an instant ahead (now() + interval ''1 day'') or null; to lift a block: select after_hours.unblock_user(user_id);';
+            hint = 'Give a future instant (now() + interval ''1 day'') or null; to lift a block: select after_hours.unblock_user(user_id);';
     end if;
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH064',
-            message = 'a block needs a reason: it is kept',
+            message = 'a block needs a reason, which is stored with it',
             hint = 'select after_hours.block_user(user_id, now() + interval ''1 day'', ''ticket 4711'');';
     end if;
     insert into after_hours.user_blocks as b (user_id, until, tokens_not_before, reason, changed_by, changed_at)
@@ -35,7 +35,7 @@ begin
 end
 $$;
 comment on function after_hours.block_user(uuid, timestamptz, text) is
-'Refuses a user at every relay until p_until (null: until unblock_user) and closes the user''s sockets. Errors AH063, '
+'Refuses a user at every relay until p_until (null: until unblock_user()) and closes the user''s connections. Errors AH063, '
 'AH064.';
 alter function after_hours.block_user(uuid, timestamptz, text) owner to after_hours_owner;
 revoke all on function after_hours.block_user(uuid, timestamptz, text) from public;

@@ -8,14 +8,14 @@ as $$
 declare
     v_block after_hours.user_blocks;
 begin
-    -- Purpose: closes a user's sockets everywhere; only tokens issued from now on are let in again.
+    -- Purpose: close a user's connections at all relays; after that only tokens issued later are accepted.
     -- Returns: the user's row; a block in force stays as it is.
     -- Locks:   the user's row of user_blocks; NOTIFY wakes the relays.
     -- Access:  after_hours_moderator.
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH064',
-            message = 'closing a user''s sockets needs a reason: it is kept',
+            message = 'disconnecting a user needs a reason, which is stored with it',
             hint = 'select after_hours.disconnect_user(user_id, ''ticket 4711: password changed'');';
     end if;
     insert into after_hours.user_blocks as b (user_id, until, tokens_not_before, reason, changed_by, changed_at)
@@ -29,7 +29,7 @@ begin
 end
 $$;
 comment on function after_hours.disconnect_user(uuid, text) is
-'Closes a user''s sockets at every relay; tokens issued before now are refused from now on. Error AH064.';
+'Closes a user''s connections at every relay; tokens issued before the call are refused after it. Error AH064.';
 alter function after_hours.disconnect_user(uuid, text) owner to after_hours_owner;
 revoke all on function after_hours.disconnect_user(uuid, text) from public;
 grant execute on function after_hours.disconnect_user(uuid, text) to after_hours_moderator;

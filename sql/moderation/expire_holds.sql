@@ -9,9 +9,9 @@ as $$
 declare
     v_count integer;
 begin
-    -- Purpose: move holds whose keep_until has passed to hold_log. Until it has done so a hold counts, so that nothing
-    --          is lost by a late run. While the brake is on nothing lapses: a wrong clock must not end holds.
-    -- Returns: how many; call again until 0.
+    -- Purpose: move holds whose keep_until has passed to hold_log. Until they are moved they still count, so a late run
+    --          loses nothing. While the brake is on no hold expires: a wrong clock must not end holds.
+    -- Returns: the number moved; call again until 0.
     -- Locks:   holds.
     -- Access:  after_hours_dba, after_hours_jobs.
     if not exists (select from after_hours.holds as h where h.keep_until <= clock_timestamp()) or (after_hours.brake()).is_on then
@@ -33,7 +33,7 @@ begin
 end
 $$;
 comment on function after_hours.expire_holds() is
-'Moves up to 5,000 holds whose keep_until has passed to hold_log; nothing while the brake is on. Returns how many.';
+'Moves up to 5,000 holds whose keep_until has passed to hold_log; none while the brake is on. Returns their number.';
 alter function after_hours.expire_holds() owner to after_hours_owner;
 revoke all on function after_hours.expire_holds() from public;
 grant execute on function after_hours.expire_holds() to after_hours_jobs, after_hours_dba;

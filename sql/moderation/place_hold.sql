@@ -11,11 +11,11 @@ declare
     v_hold after_hours.holds;
     v_purged_at timestamptz;
 begin
-    -- Purpose: keep a match and its messages from the purge, from this transaction's commit on: until p_keep_until, or
-    --          until released when that is null. Several holds may be on one match; each counts.
-    -- Returns: the hold; its id is what release_hold() wants.
-    -- Locks:   the match's row (FOR KEY SHARE), then holds: matches first, everywhere. A batch that has the match is
-    --          waited for.
+    -- Purpose: protect a match and its messages from the purge, from the commit on until p_keep_until, or until released
+    --          if that is null. A match may have several holds; each counts.
+    -- Returns: the hold; release_hold() takes its id.
+    -- Locks:   the match's row (FOR KEY SHARE), then holds: everywhere in this order. Waits for a batch that has locked
+    --          the match.
     -- Access:  after_hours_dba, after_hours_moderator.
     perform after_hours.validate_hold(p_kind, p_reason, p_keep_until);
     perform from public.after_hours_matches as m where m.id = p_match_id for key share;
@@ -25,7 +25,7 @@ begin
             raise exception using
                 errcode = 'AH004',
                 message = format('match %s was purged at %s', p_match_id, after_hours.iso_utc(v_purged_at)),
-                hint = 'It can''t be brought back. To keep the users'' other matches: select '
+                hint = 'It can''t be brought back. To protect the users'' other matches: select '
                     'after_hours.place_user_hold(user_id, kind, reason);';
         end if;
         raise exception using
@@ -42,16 +42,16 @@ exception
         raise exception using
             errcode = 'AH009',
             message = format('match %s is locked by another transaction; no hold was placed', p_match_id),
-            hint = 'Repeat it. If it goes on: select * from pg_stat_activity where state = ''idle in transaction'';';
+            hint = 'Repeat the call. If it is still locked: select * from pg_stat_activity where state = ''idle in transaction'';';
     when foreign_key_violation then
         raise exception using
             errcode = 'AH004',
             message = format('match %s was purged while this transaction was open', p_match_id),
-            hint = 'It can''t be brought back. ROLLBACK, and look: select after_hours.purged_at(match_id);';
+            hint = 'It can''t be brought back. ROLLBACK, then check: select after_hours.purged_at(match_id);';
 end
 $$;
 comment on function after_hours.place_hold(uuid, text, text, timestamptz) is
-'Keeps a match from the purge: kind is report, legal, appeal or manual; keep_until null means until released. Returns '
+'Protects a match from the purge: kind is report, legal, appeal or manual; keep_until null means until released. Returns '
 'the hold. Errors AH003 (unknown), AH004 (already purged), AH007 (arguments), AH009 (locked).';
 alter function after_hours.place_hold(uuid, text, text, timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.place_hold(uuid, text, text, timestamptz) from public;

@@ -9,9 +9,9 @@ as $$
 declare
     v_log after_hours.hold_log;
 begin
-    -- Purpose: end a hold. What no other hold keeps, and is past its retention, goes with the next run.
-    -- Returns: its row in hold_log, which stays.
-    -- Locks:   holds (a running batch is waited for).
+    -- Purpose: end a hold. A match past its retention without another hold is deleted by the next run.
+    -- Returns: the row written to hold_log.
+    -- Locks:   holds; waits for a running batch.
     -- Access:  after_hours_dba, after_hours_moderator.
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
@@ -44,12 +44,12 @@ begin
 exception when lock_not_available then
     raise exception using
         errcode = 'AH009',
-        message = 'after_hours.holds is locked by another transaction; the hold stands',
-        hint = 'Repeat it.';
+        message = 'after_hours.holds is locked by another transaction; the hold is still in force',
+        hint = 'Repeat the call.';
 end
 $$;
 comment on function after_hours.release_hold(bigint, text) is
-'Ends a hold and moves it to hold_log with who and why. Returns that row. Errors AH006 (unknown or already released), '
+'Ends a hold and moves it to hold_log, with who ended it and why. Returns that row. Errors AH006 (unknown or already released), '
 'AH007 (no reason), AH009 (locked).';
 alter function after_hours.release_hold(bigint, text) owner to after_hours_owner;
 revoke all on function after_hours.release_hold(bigint, text) from public;

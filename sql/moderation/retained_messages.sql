@@ -1,8 +1,9 @@
 create or replace view after_hours.retained_messages
 with (security_barrier = true)
 as
--- Not a wrapper over a function like the others: match_id = … must reach the index. The union stands in FROM: of a view
--- that is a union itself PostgreSQL ignores the barrier, and hands every row to the reader's own functions.
+-- Unlike other views of this schema it is no wrapper around a function: a condition on match_id must reach the index.
+-- The union is in FROM: on a view that is itself a union PostgreSQL ignores security_barrier, and functions in the reader's
+-- query would receive every row.
 select r.match_id, r.id, r.sender_id, r.body, r.created_at, r.expired_at, r.purge_after, r.is_held
 from (
     select
@@ -16,16 +17,17 @@ from (
     cross join after_hours.settings as s
     where m.converted_to_match_id is null and m.expires_at <= clock_timestamp()
     union all
-    -- Never a row: raises AH015 if row security would make the part above silently empty. (A policy without a rule for us
-    -- turns that part into "false" before anything in it is evaluated; and of constants this one would be pruned as well.)
+    -- This part returns no row. It raises AH015 if row security would silently empty the part above. (If no policy applies
+    -- to our role, the planner replaces that part by "false" and evaluates nothing in it. This part must not consist of
+    -- constants only: the planner would remove it as well.)
     select
         nullif(md5(s.retention::text)::uuid, md5(s.retention::text)::uuid), null, null, null, null, null, null, null
     from after_hours.settings as s
     where not (select after_hours.assert_row_visibility())
 ) as r;
 comment on view after_hours.retained_messages is
-'What visible_messages no longer shows and the purge has not yet deleted: messages of expired unsaved matches, until '
-'when they are kept (purge_after, longer while is_held). For moderators; ask by match_id. Error AH015.';
+'Messages of expired unsaved matches: no longer in visible_messages, not yet deleted by the purge. Kept until '
+'purge_after, longer while is_held. For moderators; query by match_id. Error AH015.';
 alter view after_hours.retained_messages owner to after_hours_owner;
 revoke all on after_hours.retained_messages from public;
 grant select on after_hours.retained_messages to after_hours_moderator;

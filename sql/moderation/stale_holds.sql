@@ -14,8 +14,7 @@ from after_hours.holds as h
 where h.keep_until <= clock_timestamp() - interval '2 hours'
     or (h.keep_until is null and h.placed_at < clock_timestamp() - interval '90 days');
 comment on view after_hours.stale_holds is
-'Holds that somebody should look at again: without an end and older than 90 days, or past their keep_until and still in '
-'force.';
+'Holds to be reviewed: without an end and older than 90 days, or past their keep_until and still in force.';
 alter view after_hours.stale_holds owner to after_hours_owner;
 revoke all on after_hours.stale_holds from public;
 grant select on after_hours.stale_holds to after_hours_moderator, after_hours_dba;

@@ -6,8 +6,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Purpose: lifts a block; tokens issued before the block stay refused, the user's client fetches a new one.
-    -- Returns: true if there was a block in force, else false.
+    -- Purpose: lift a block. Tokens issued before the block stay refused: the user's client must fetch a new one.
+    -- Returns: true if a block was in force.
     -- Locks:   the user's row of user_blocks.
     -- Access:  after_hours_moderator.
     update after_hours.user_blocks as b
@@ -17,7 +17,7 @@ begin
 end
 $$;
 comment on function after_hours.unblock_user(uuid) is
-'Lifts a block made by block_user; false when there was none.';
+'Lifts a block made by block_user(); true if one was in force.';
 alter function after_hours.unblock_user(uuid) owner to after_hours_owner;
 revoke all on function after_hours.unblock_user(uuid) from public;
 grant execute on function after_hours.unblock_user(uuid) to after_hours_moderator;

@@ -6,7 +6,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Purpose: refuse a hold that nobody could account for later.
+    -- Purpose: check the kind, the reason and the end of a new hold.
     -- Returns: nothing, or raises AH007.
     -- Locks:   none.
     -- Access:  internal.
@@ -24,7 +24,7 @@ begin
         raise exception using
             errcode = 'AH007',
             message = format('keep_until %s has passed already', after_hours.iso_utc(p_keep_until)),
-            hint = 'Give an instant ahead, or null for a hold until it is released.';
+            hint = 'Give a future instant, or null for a hold until it is released.';
     end if;
 end
 $$;

@@ -1,4 +1,4 @@
--- Everything there is to type | reads nothing, locks nothing
+-- List of all commands | reads nothing, locks nothing
 \t on
 select after_hours.help();
 \t off

@@ -1,4 +1,4 @@
--- Purge now: preview, question, progress, result | locks 40 ms at a time: overdue matches, their messages; holds in SHARE mode
+-- Purge now: preview, confirmation, progress, result | locks 40 ms at a time: overdue matches, their messages; holds in SHARE mode
 \set is_sure f
 select transaction_timestamp() < statement_timestamp() as is_in_transaction, null as answer \gset
 \if :is_in_transaction

@@ -1,5 +1,5 @@
--- One screen: what is wrong, jobs, backlog, next deadlines, last purges | reads short index ranges, locks nothing
-\echo '\n--- health: what is wrong (nothing listed: all is well)'
+-- One screen: failed checks, jobs, backlog, next deadlines, last purges | reads short index ranges, locks nothing
+\echo '\n--- health: failed checks (no rows: everything is in order)'
 select h.check_name, h.detail, h.next_command from after_hours.health as h where not h.ok;
 \echo '--- jobs'
 select j.job, j.schedule, j.next_run, j.last_start, j.last_status, j.accuracy from after_hours.jobs as j;

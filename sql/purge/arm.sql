@@ -8,15 +8,15 @@ as $$
 declare
     v_release after_hours.brake_releases;
 begin
-    -- Purpose: release the brake: the next runs, until one succeeds but for a day at most, delete what is overdue.
-    --          Says also: this database, on this server, is the one to purge. Recorded with who and why, for good.
+    -- Purpose: release the brake: runs delete what is overdue until one of them succeeds, for a day at most. Also confirms
+    --          that this database on this server is the one to purge. Recorded permanently, with who and why.
     -- Returns: the release.
     -- Locks:   none.
     -- Access:  after_hours_dba.
     if coalesce(btrim(p_reason), '') = '' then
         raise exception using
             errcode = 'AH017',
-            message = 'releasing the brake needs a reason: it is kept',
+            message = 'releasing the brake needs a reason, which is stored with it',
             hint = 'select after_hours.arm(''ticket 4711: backlog of the adopted tables, checked with the preview'');';
     end if;
     insert into after_hours.brake_releases (released_by, reason, system_identifier, database_name, retention)
@@ -28,7 +28,7 @@ begin
 end
 $$;
 comment on function after_hours.arm(text) is
-'Releases the purge''s brake for this database until a run succeeds, for a day at most; records who and why. Look '
+'Releases the purge''s brake for this database until a run succeeds, for a day at most; records who and why. Check '
 'first: select * from after_hours.purge_preview(). Error AH017.';
 alter function after_hours.arm(text) owner to after_hours_owner;
 revoke all on function after_hours.arm(text) from public;

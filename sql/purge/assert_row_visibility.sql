@@ -9,8 +9,8 @@ as $$
 declare
     v_table regclass;
 begin
-    -- Purpose: an error instead of silently too few rows, when the application's tables have row security that
-    --          applies to our owner role.
+    -- Purpose: raise an error if row security on the application's tables applies to our owner role: it would silently
+    --          hide rows.
     -- Returns: true, or raises AH015.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
@@ -19,7 +19,7 @@ begin
             raise exception using
                 errcode = 'AH015',
                 message = format('row security on %s hides rows from after_hours_owner', v_table),
-                detail = 'Deleting or showing only the rows that a policy lets through would be wrong without a word.',
+                detail = 'Rows that a policy hides would be missing from every list and never be deleted, without any error.',
                 hint = 'As a superuser: alter role after_hours_owner bypassrls; '
                     'alter role after_hours_eraser bypassrls; then repeat.';
         end if;
@@ -28,8 +28,8 @@ begin
 end
 $$;
 comment on function after_hours.assert_row_visibility() is
-'True if no row security policy stands between after_hours_owner and the application''s matches and messages; error '
-'AH015 if one does.';
+'True if no row security on the application''s matches and messages applies to after_hours_owner; otherwise error '
+'AH015.';
 alter function after_hours.assert_row_visibility() owner to after_hours_owner;
 revoke all on function after_hours.assert_row_visibility() from public;
 grant execute on function after_hours.assert_row_visibility() to after_hours_jobs, after_hours_moderator, after_hours_dba;

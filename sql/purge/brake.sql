@@ -27,17 +27,16 @@ declare
     v_median_messages numeric;
     v_reasons text[] := '{}';
 begin
-    -- Purpose: would deleting what is overdue now be out of proportion, or happen in the wrong database or at the wrong
-    --          time? Of everything, or of one match (p_match_id). One formula, weighed before each run: volume,
-    --          shortened retention, changed identity, clock.
-    -- Returns: is_on: a run would stop; is_released: somebody said go (arm or p_override_brake); why; what is due
-    --          (messages are counted to just above their limit); the limits a run gets.
+    -- Purpose: decide whether a purge run must stop before it deletes anything: of all matches, or of one (p_match_id).
+    --          Evaluated before each run: unusual volume, shortened retention, another database, implausible clock.
+    -- Returns: is_on: a run would stop; is_released: by arm() or p_override_brake; reason and hint; what is due (messages are
+    --          counted to just above their limit); the limits of a run.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     begin
         perform after_hours.assert_row_visibility();
     exception when sqlstate 'AH015' then
-        -- said here, where health and the runs' ledger show it; no release helps
+        -- returned as a reason, so that health and purge_runs show it; a release has no effect on it
         is_on := true;
         is_released := false;
         get stacked diagnostics reason = message_text, hint = pg_exception_hint;
@@ -59,7 +58,7 @@ begin
     order by b.released_at desc
     limit 1;
 
-    -- what a day is like: deletions per day over the days that deleted something, an outage spread over its days
+    -- the usual day: deletions per day, over the days that deleted something; those after an outage are spread over its days
     with daily as (
         select (r.started_at at time zone 'UTC' - interval '3 hours')::date as day, sum(r.matches) as matches, sum(r.messages) as messages
         from after_hours.purge_runs as r
@@ -80,7 +79,7 @@ begin
     select percentile_disc(0.5) within group (order by s.matches), percentile_disc(0.5) within group (order by s.messages)
     into v_median_matches, v_median_messages
     from spread as s;
-    -- days that passed braked don't count: waiting must not release it
+    -- days on which the brake was on don't count: waiting must not release it
     v_braked := (
         select min(r.started_at)
         from after_hours.purge_runs as r
@@ -111,7 +110,7 @@ begin
     is_released := coalesce(
         v_release > v_now - interval '1 day' and (v_success is null or v_success < v_release), false
     );
-    -- one match named by hand is no volume; the other reasons hold for it as well
+    -- the volume check does not apply to a single match; the other checks do
     if p_match_id is null and (due_matches > match_limit or due_messages > message_limit) then
         v_reasons := v_reasons || format(
             'volume: %s matches (limit %s), %s messages (limit %s) are overdue%s',
@@ -130,11 +129,11 @@ begin
     where l.setting = 'retention' and l.changed_at > v_now - interval '1 day'
         and (v_release is null or l.changed_at > v_release or v_seen is distinct from v_settings.retention)
         and l.new_value::interval < l.old_value::interval
-        and l.old_value::interval > v_settings.retention -- not if it has been put back
+        and l.old_value::interval > v_settings.retention -- not if it was changed back
     order by l.changed_at desc
     limit 1;
     if found then
-        is_released := false; -- a release speaks of what it has seen: a shortening after it needs one of its own
+        is_released := false; -- a release covers the retention at that time: a later shortening needs a new release
         v_reasons := v_reasons || format('retention: shortened from %s to %s by %s at %s',
             v_shortened.old_value, v_shortened.new_value, v_shortened.changed_by, after_hours.iso_utc(v_shortened.changed_at));
     end if;
@@ -163,13 +162,13 @@ begin
     is_on := cardinality(v_reasons) > 0 and not is_released;
     reason := nullif(array_to_string(v_reasons, '; '), '');
     hint := case
-        when is_on then 'select * from after_hours.purge_preview(); and if it is right: '
-            || 'select after_hours.arm(''why''); the next run goes on.'
+        when is_on then 'select * from after_hours.purge_preview(); and if the result is right: '
+            || 'select after_hours.arm(''why''); the next run continues.'
     end;
 end
 $$;
 comment on function after_hours.brake(uuid) is
-'Would a purge run stop before deleting? is_on, why, what is due and the limits. Volume: overdue > brake_factor x '
+'Whether a purge run would stop before it deletes: is_on, reason, what is due and the limits. Volume: overdue > brake_factor x '
 '(median per day x days since the last success, at most brake_days) and above the floor. Also: retention shortened '
 'within 24 h, another identity, a clock more than a year ahead of the last run. Released by arm() or p_override_brake.';
 alter function after_hours.brake(uuid) owner to after_hours_owner;

@@ -6,15 +6,15 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Purpose: close one's own open run before its end: partial (its time is up) or failed (an error). That a run has
-    --          succeeded only purge_batch() can say.
+    -- Purpose: close this session's own open run early: partial (its time is up) or failed (an error). Only purge_batch()
+    --          closes a run as succeeded.
     -- Returns: nothing.
     -- Locks:   the run's row.
     -- Access:  after_hours_dba, after_hours_jobs.
     if p_status is null or p_status not in ('partial', 'failed') then
         raise exception using
             errcode = 'AH012',
-            message = format('a run can''t be closed as %L by hand', p_status),
+            message = format('close_purge_run() can''t close a run as %L', p_status),
             hint = 'CALL after_hours.purge(); closes its runs itself.';
     end if;
     perform after_hours.finish_purge_run(r.id, p_status, p_detail)

@@ -11,8 +11,8 @@ declare
     v_on text;
     v_count bigint;
 begin
-    -- Purpose: how many rows of an application table hang, by this foreign key, on one match or on all that are due.
-    -- Returns: at most p_limit.
+    -- Purpose: count the rows of an application table that reference, by this foreign key, one match or all due matches.
+    -- Returns: the count, at most p_limit.
     -- Locks:   none.
     -- Access:  internal.
     select c.* into strict v_key from pg_constraint as c where c.oid = p_constraint;

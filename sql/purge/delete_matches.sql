@@ -18,9 +18,9 @@ declare
     v_culprit uuid;
     v_half integer;
 begin
-    -- Purpose: delete these matches with their messages (counted before, or p_messages null): all of them, or none if
-    --          one raises. Then everything of this call is undone and tried again without the match that is to blame:
-    --          the one that the error names, else by halves.
+    -- Purpose: delete these matches with their messages (counted before, or p_messages null). If one raises an error, all
+    --          deletes of this call are undone and repeated without the match that caused it: the one that the error
+    --          names, otherwise found by halving the batch.
     -- Returns: a row per id: erased (with its message count), failed (with the error), busy (locked, or time is up).
     -- Locks:   expects the matches locked FOR UPDATE; takes the message rows.
     -- Access:  internal.
@@ -42,7 +42,7 @@ begin
                         cardinality(v_ids)),
                     hint = 'select * from after_hours.list_dependencies() where kind = ''trigger'';';
             end if;
-            -- an enforced foreign key has just proved that no message is left; without one, look
+            -- an enforced foreign key has just proved that no message is left; without one, check
             if not after_hours.has_enforced_key() then
                 select g.match_id into v_culprit
                 from public.after_hours_messages as g
@@ -61,17 +61,17 @@ begin
             return;
         exception
             when lock_not_available or deadlock_detected or serialization_failure then
-                -- somebody uses these rows: never an error for the caller, they come again in a smaller batch
+                -- other transactions use these rows: no error for the caller, they are retried in a smaller batch
                 return query select i.id, 0::bigint, 'busy'::text, null::text, null::text from unnest(v_ids) as i (id);
                 return;
             when others then
                 get stacked diagnostics v_state = returned_sqlstate, v_message = message_text, v_detail = pg_exception_detail;
                 if not after_hours.is_row_error(v_state) then
-                    raise; -- disk full, a right that is missing and the like: the run fails, no match is set aside
+                    raise; -- disk full, missing privilege and the like: the run fails, no match is set aside
                 end if;
         end;
         if v_is_counted then
-            v_is_counted := false; -- from here on count what is really deleted: slower, and never wrong
+            v_is_counted := false; -- from here on count the rows actually deleted: slower, but always right
             continue when v_state = 'AH014';
         end if;
         v_culprit := (
@@ -102,7 +102,7 @@ begin
 end
 $$;
 comment on function after_hours.delete_matches(uuid[], bigint[], timestamptz) is
-'Inner part of purge_batch(): deletes locked matches with their messages, and tells apart those that raise. For nobody '
-'else: the guards are in purge_batch().';
+'Inner part of purge_batch(): deletes locked matches with their messages, and reports those that raise an error. Not '
+'for direct calls: the guards are in purge_batch().';
 alter function after_hours.delete_matches(uuid[], bigint[], timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.delete_matches(uuid[], bigint[], timestamptz) from public;

@@ -15,8 +15,8 @@ declare
     v_is_purgeable boolean;
     v_row record;
 begin
-    -- Purpose: one match, all that decides about its purge, and what will happen to it.
-    -- Returns: a line per fact, the verdict first; raises AH003 only if nothing at all is known about it.
+    -- Purpose: explain one match: everything that decides about its purge, and what will happen to it.
+    -- Returns: a row per fact, the verdict first; raises AH003 only if nothing is known about it.
     -- Locks:   none.
     -- Access:  after_hours_dba.
     perform after_hours.assert_row_visibility();
@@ -32,10 +32,10 @@ begin
                 errcode = 'AH003',
                 message = format('nothing is known about match %s', p_match_id),
                 detail = 'It never existed, the application deleted it, or its tombstone is past settings.tombstone_retention.',
-                hint = 'Look at the id again; tombstones: select * from after_hours.purged_matches limit 10;';
+                hint = 'Check the id; tombstones: select * from after_hours.purged_matches limit 10;';
         else
             item := 'verdict';
-            value := 'gone, but not purged on record: deleted by the application, or its tombstone was trimmed';
+            value := 'deleted, but no purge is on record: the application deleted it, or its tombstone was trimmed';
             return next;
         end if;
     else
@@ -49,11 +49,11 @@ begin
             when v_match.converted_to_match_id is not null then 'stays: saved'
             when not v_is_purgeable then 'stays: held'
             when v_match.expires_at >= v_cutoff
-                then format('stays until %s, and goes with the run after that', after_hours.iso_utc(v_due_at))
+                then format('stays until %s; the first run after that deletes it', after_hours.iso_utc(v_due_at))
             when v_failure.match_id is not null then 'overdue, but the last attempt raised an error; the next run tries again'
             when (after_hours.brake()).is_on then 'overdue; the brake is on, see after_hours.purge_preview()'
             when after_hours.is_paused('purge') then 'overdue; the purge is paused'
-            else 'overdue: goes with the next run'
+            else 'overdue: the next run deletes it'
         end;
         return next;
         item := 'expired';
@@ -125,8 +125,8 @@ begin
 end
 $$;
 comment on function after_hours.explain_match(uuid) is
-'Why a match stays or goes: verdict, expiry, holds past and present, errors, rows that hang on it; warns if it was '
-'un-saved. Error AH003.';
+'Why a match stays or is deleted: verdict, expiry, holds past and present, errors, rows that reference it; warns if it '
+'was un-saved. Error AH003.';
 alter function after_hours.explain_match(uuid) owner to after_hours_owner;
 revoke all on function after_hours.explain_match(uuid) from public;
 grant execute on function after_hours.explain_match(uuid) to after_hours_dba;

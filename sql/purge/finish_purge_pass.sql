@@ -5,7 +5,7 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
-set enable_seqscan = off -- what is overdue is looked up by its index, as in purge_batch()
+set enable_seqscan = off -- overdue matches are found by their index, as in purge_batch()
 set jit = off
 as $$
 declare
@@ -14,8 +14,9 @@ declare
     v_left bigint;
     v_status text;
 begin
-    -- Purpose: the end of a pass over everything overdue: another pass over what was locked, at most 5, or the end of
-    --          the run: succeeded only if nothing overdue is left beyond not_purged. p_limit 0: the brake has stopped it.
+    -- Purpose: end a pass over everything overdue: start another pass over what was locked (at most 5 passes), or end the
+    --          run: as succeeded only if nothing overdue is left except failed matches (see not_purged). p_limit 0: the
+    --          brake has stopped the run.
     -- Returns: again, succeeded, partial or braked.
     -- Locks:   the run's row.
     -- Access:  internal.
@@ -37,7 +38,7 @@ begin
             cursor_match_id = null,
             tail_expires_at = null,
             tail_match_id = null,
-            -- few are left, and one of them is locked: small batches find out which
+            -- few are left, and at least one is locked: small batches isolate it
             batch_size = greatest(least(v_left::integer, r.batch_size) / 8, 1)
         where r.id = p_run_id;
         return 'again';
@@ -60,7 +61,7 @@ begin
 end
 $$;
 comment on function after_hours.finish_purge_pass(bigint, timestamptz, integer) is
-'Decides at the end of a pass whether the purge run goes over what was locked again or ends, and how. Internal, used by '
-'purge_batch().';
+'Decides at the end of a pass whether the purge run makes another pass over locked matches or ends, and with which '
+'status. Internal, used by purge_batch().';
 alter function after_hours.finish_purge_pass(bigint, timestamptz, integer) owner to after_hours_owner;
 revoke all on function after_hours.finish_purge_pass(bigint, timestamptz, integer) from public;

@@ -5,8 +5,8 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: the end of a run, whatever it is: succeeded, partial, paused, braked, failed, abandoned. The one place that
-    --          takes a run out of status running; who calls has made sure that it may.
+    -- Purpose: set the final status of a run: succeeded, partial, paused, braked, failed or abandoned. The only place that
+    --          ends status running; the caller has checked that it may.
     -- Returns: nothing.
     -- Locks:   the run's row.
     -- Access:  internal.

@@ -5,9 +5,9 @@ stable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: does a foreign key without cascade, enforced in this session, keep messages from outliving their match?
-    --          Then the delete of a match proves that none is left, and nobody need look twice.
-    -- Returns: false with the key missing, cascading, disabled, or under session_replication_role = replica.
+    -- Purpose: whether a foreign key without cascade, enforced in this session, prevents messages without a match. Then the
+    --          delete of a match proves that none of its messages is left, and no second check is needed.
+    -- Returns: false if the key is missing, cascading or disabled, or under session_replication_role = replica.
     -- Locks:   none.
     -- Access:  internal.
     select current_setting('session_replication_role') <> 'replica' and exists (

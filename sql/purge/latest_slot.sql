@@ -7,7 +7,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the scheduled instant that a purge run at p_now belongs to: the last 03:00 UTC.
-    -- Returns: null before the first 03:00 after the installation, with which the ledger begins.
+    -- Returns: null before the first 03:00 UTC after the installation: the ledger of runs begins with it.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     select l.slot

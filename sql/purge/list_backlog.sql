@@ -10,9 +10,9 @@ as $$
 declare
     v_cutoff timestamptz := after_hours.purge_cutoff();
 begin
-    -- Purpose: what is past its retention now, by the UTC day on which it became due: what the next run takes
-    --          (matches), and what stays (held, set aside).
-    -- Returns: a row per day, the oldest first; none is the healthy answer right after a run.
+    -- Purpose: count the matches past their retention, by the UTC day on which they became due: those that the next run
+    --          deletes (matches), and those that stay (held, set aside).
+    -- Returns: a row per day, the oldest first; right after a run there should be none.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     perform after_hours.assert_row_visibility();

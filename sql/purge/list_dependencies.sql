@@ -8,9 +8,10 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: what of the application hangs on its matches and messages: foreign keys, delete triggers, rules, row
-    --          security. Each says what it does to a purge; red: it makes the purge slow, or keeps it from working.
-    -- Returns: a row each; is_counted: our owner role may read the referencing table and finds an index on it.
+    -- Purpose: list what the application has on its matches and messages: foreign keys, delete triggers, rules, row
+    --          security, and the effect of each on a purge.
+    -- Returns: a row each; is_red: it makes the purge slow or prevents it; is_counted: our owner role may read the
+    --          referencing table, and it has an index for the key.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     with ours (oid) as (
@@ -40,11 +41,11 @@ as $$
     select
         'foreign key', k.confrelid::regclass::text, k.conname::text, k.conrelid::regclass::text,
         case
-            when k.confdeltype in ('a', 'r') then 'keeps the match: a row there is a natural hold'
-            when k.confdeltype = 'c' then 'rows there are deleted along'
+            when k.confdeltype in ('a', 'r') then 'keeps the match: a row there works like a hold'
+            when k.confdeltype = 'c' then 'rows there are deleted too'
             when k.confdeltype = 'n' then 'the reference there becomes null'
             else 'the reference there becomes its default'
-        end || case when k.condeferrable then ' (deferrable: checked in the batch all the same)' else '' end,
+        end || case when k.condeferrable then ' (deferrable, but checked within the batch)' else '' end,
         not k.is_indexed,
         case
             when not k.is_indexed then format(
@@ -59,10 +60,10 @@ as $$
     union all
     select
         'foreign key', k.confrelid::regclass::text, k.conname::text, k.conrelid::regclass::text,
-        'messages outlive no match' || case when k.convalidated then '' else ' (not valid: older orphans may exist)' end,
+        'messages can''t outlive their match' || case when k.convalidated then '' else ' (not valid: older orphans may exist)' end,
         k.confdeltype not in ('a', 'r') or not after_hours.has_enforced_key(),
         case when k.confdeltype not in ('a', 'r') or not after_hours.has_enforced_key()
-            then 'It cascades or is disabled; the purge looks after each batch itself, which is slower.' end,
+            then 'It cascades or is disabled; the purge checks after each batch itself, which is slower.' end,
         k.oid,
         false
     from keys as k
@@ -97,7 +98,7 @@ as $$
 $$;
 comment on function after_hours.list_dependencies() is
 'The application''s foreign keys, delete triggers, rules and row security on matches and messages, and what each means '
-'for a purge; is_red needs somebody''s hand.';
+'for a purge; is_red: must be fixed.';
 alter function after_hours.list_dependencies() owner to after_hours_owner;
 revoke all on function after_hours.list_dependencies() from public;
 grant execute on function after_hours.list_dependencies() to after_hours_dba, after_hours_jobs;

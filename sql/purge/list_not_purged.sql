@@ -13,9 +13,9 @@ declare
     v_cutoff timestamptz := after_hours.purge_cutoff();
     v_run after_hours.purge_runs;
 begin
-    -- Purpose: every match past its retention that a run has left or will leave, and why.
-    -- Returns: reason held | referenced | set aside | braked | paused | left (by the last run); not those that simply became due
-    --          since the last run: see after_hours.backlog.
+    -- Purpose: list every match past its retention that a run has not deleted or will not delete, and why.
+    -- Returns: reason held | referenced | set aside | braked | paused | left (by the last run); without matches that only
+    --          became due since the last run: see after_hours.backlog.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     perform after_hours.assert_row_visibility();
@@ -36,7 +36,7 @@ begin
             when h.first_id is not null then h.detail
             when f.match_id is not null then format('%s (%s), %s attempts', f.message, f.sqlstate, f.attempts)
             when v_run.status = 'succeeded'
-                then format('became overdue after run %s had passed: un-saved, released or moved back. The next run takes it.', v_run.id)
+                then format('became overdue after run %s had passed: un-saved, released or moved back. The next run deletes it.', v_run.id)
             else format('run %s: %s', v_run.id, concat_ws(', ', v_run.status, v_run.detail))
         end
     from public.after_hours_matches as m

@@ -9,10 +9,10 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: how many matches and messages the next batch of a run may take, so that it lasts p_target.
     --          p_batch_size, p_batch_messages: the limits of the batch just done; p_picked: matches locked, p_busy of
-    --          them not deleted because of others' locks; p_matches, p_messages: deleted; p_max: most matches allowed.
+    --          them not deleted because of other transactions; p_matches, p_messages: deleted; p_max: most matches allowed.
     -- Returns: batch_size, 1 to p_max: scaled by target / elapsed, at most doubled or quartered; an eighth of what was
     --          picked if rows were busy; as before if the batch was quick because there was little to delete.
-    --          batch_messages, 500 to 1,000,000: 1.5 times what would fit into the time, judged by this batch.
+    --          batch_messages, 500 to 1,000,000: 1.5 times what fits into the time at the speed of this batch.
     -- Locks:   none.
     -- Access:  internal.
     select
@@ -28,7 +28,7 @@ as $$
     from (select extract(epoch from p_target) / greatest(extract(epoch from p_elapsed), 0.001) as ratio) as s;
 $$;
 comment on function after_hours.next_batch_size(integer, integer, integer, integer, integer, bigint, interval, interval, integer) is
-'Limits of the next purge batch, from how long the one before took for how much. Internal, used by purge_batch().';
+'Limits of the next purge batch, from size and duration of the one before. Internal, used by purge_batch().';
 alter function after_hours.next_batch_size(integer, integer, integer, integer, integer, bigint, interval, interval, integer)
 owner to after_hours_owner;
 revoke all on function after_hours.next_batch_size(integer, integer, integer, integer, integer, bigint, interval, interval, integer)

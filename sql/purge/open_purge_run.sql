@@ -17,16 +17,16 @@ declare
     v_now timestamptz := clock_timestamp();
     v_pause after_hours.pauses;
 begin
-    -- Purpose: decide whether there is a run to do, and open it: one at a time, each slot succeeds at most once, a
-    --          paused or braked one deletes nothing. Closes a run whose backend or lease is gone.
-    -- Returns: the open run; all null if there is none to do, with a NOTICE (a WARNING for the brake) that says why.
-    -- Locks:   the running run's row; a second caller waits at most for the first one's insert.
+    -- Purpose: decide whether a run is needed, and open it: one at a time, each slot succeeds at most once, a paused or
+    --          braked run deletes nothing. Closes a run whose backend has ended or whose lease has expired.
+    -- Returns: the open run; all null if no run is needed; a NOTICE (for the brake a WARNING) says why.
+    -- Locks:   the row of the running run; a second caller waits at most for the first one's insert.
     -- Access:  after_hours_dba, after_hours_jobs.
     if p_trigger is null or p_trigger not in ('schedule', 'catch_up', 'manual') then
         raise exception using
             errcode = 'AH011',
             message = format('%L is not a trigger of the purge', p_trigger),
-            hint = 'By hand: CALL after_hours.purge(); pg_cron calls it with ''schedule'' and ''catch_up''.';
+            hint = 'Manually: CALL after_hours.purge(); pg_cron calls it with ''schedule'' and ''catch_up''.';
     end if;
     if p_match_id is not null and not exists (select from public.after_hours_matches as m where m.id = p_match_id) then
         if after_hours.purged_at(p_match_id) is not null then
@@ -51,7 +51,7 @@ begin
             or not exists (select from pg_stat_activity as a where a.pid = v_run.backend_pid)
             or v_run.lease_until not between v_now and v_now + interval '1 day'
         ) then
-            raise notice 'purge run % (%) by % is on since %; % matches so far. Nothing done here.',
+            raise notice 'purge run % (%) by % has been running since %; % matches so far. Nothing was done here.',
                 v_other.id, v_other.trigger, v_other.run_by, after_hours.iso_utc(v_other.started_at), v_other.matches
                 using hint = 'Watch it: select * from after_hours.purge_history limit 1;';
             return null;
@@ -59,7 +59,7 @@ begin
         perform after_hours.finish_purge_run(
             v_run.id, 'abandoned', format('its backend %s ended or was interrupted; found by %s', v_run.backend_pid, session_user)
         );
-        raise notice 'purge run % of % was abandoned (cancelled, killed or crashed); going on', v_run.id,
+        raise notice 'purge run % of % was abandoned (cancelled, killed or crashed); continuing', v_run.id,
             after_hours.iso_utc(v_run.started_at);
         v_run := null;
     end if;
@@ -97,7 +97,7 @@ begin
         if v_is_braked then
             raise warning 'the brake is on, nothing was deleted: %', v_brake.reason using hint = v_brake.hint;
             if p_trigger <> 'manual' and v_last.status = 'braked' then
-                return null; -- recorded already; arm() opens the slot again
+                return null; -- recorded already; after arm() the slot can be run
             end if;
         elsif v_brake.is_on and p_match_id is null then
             insert into after_hours.brake_releases (released_at, released_by, reason, system_identifier, database_name, retention)
@@ -133,7 +133,7 @@ begin
         coalesce(v_brake.due_matches, 0),
         case when v_brake.reason is null and p_match_id is null then v_brake.match_limit end,
         case when v_brake.reason is null and p_match_id is null then v_brake.message_limit end,
-        -- a run that was cut short is continued behind what it has deleted
+        -- an interrupted run is continued after the last match that it has handled
         c.cursor_expires_at,
         c.cursor_match_id,
         least(coalesce(c.last_size, 100), s.purge_batch_max),
@@ -177,7 +177,7 @@ exception when lock_not_available then
 end
 $$;
 comment on function after_hours.open_purge_run(text, uuid, text) is
-'Opens a purge run if there is one to do: none other on, slot not yet succeeded, not paused, not braked. Closes '
+'Opens a purge run if one is needed: no other is running, slot not yet succeeded, not paused, not braked. Closes '
 'abandoned runs. Called by purge(). Errors AH003, AH004, AH011.';
 alter function after_hours.open_purge_run(text, uuid, text) owner to after_hours_owner;
 revoke all on function after_hours.open_purge_run(text, uuid, text) from public;

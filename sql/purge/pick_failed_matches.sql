@@ -10,9 +10,9 @@ as $$
 declare
     v_tried uuid[];
 begin
-    -- Purpose: matches that raised in earlier runs get another chance in this one, 20 at a time; those that are not
-    --          overdue any more are taken off the list.
-    -- Returns: picked, the ids that were locked; tried, how many were looked at: 0 at the end of the list.
+    -- Purpose: pick matches whose deletion raised an error in earlier runs for another attempt in this run, 20 at a time.
+    --          Those that are no longer overdue are removed from purge_failures.
+    -- Returns: picked: the ids that were locked; tried: how many were examined, 0 at the end of the list.
     -- Locks:   rows of purge_failures; the matches FOR UPDATE SKIP LOCKED.
     -- Access:  internal.
     with due as (
@@ -47,6 +47,6 @@ begin
 end
 $$;
 comment on function after_hours.pick_failed_matches(bigint, timestamptz) is
-'Up to 20 matches that raised in earlier purge runs and are to be tried again in this one. Internal, used by purge_batch().';
+'Up to 20 matches that raised an error in earlier purge runs, to be retried in this one. Internal, used by purge_batch().';
 alter function after_hours.pick_failed_matches(bigint, timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.pick_failed_matches(bigint, timestamptz) from public;

@@ -22,13 +22,13 @@ declare
     v_state text;
     v_error text;
 begin
-    -- Purpose: delete overdue matches with their messages, a short transaction at a time, until none is left or the
-    --          time is up. Ctrl-C is safe at any moment: the next call goes on.
-    --          COMMITs, so it can have no SET clause: each transaction sets its search_path first.
-    -- Locks:   those of purge_batch(), for some 40 ms at a time; none while it naps.
+    -- Purpose: delete overdue matches with their messages, one short transaction after another, until none is left or the
+    --          time is up. Ctrl-C is safe at any moment: the next call continues.
+    --          A procedure that COMMITs can't have a SET clause: each transaction sets its search_path first.
+    -- Locks:   those of purge_batch(), for some 40 ms at a time; none while it sleeps.
     -- Access:  after_hours_dba, after_hours_jobs.
     set local search_path = pg_catalog, pg_temp;
-    -- inside BEGIN nothing could be committed: find out before anything is done
+    -- inside a transaction block nothing can be committed: detect it before anything is done
     begin
         commit;
     exception when invalid_transaction_termination then
@@ -38,7 +38,7 @@ begin
     if v_is_atomic then
         raise exception using
             errcode = 'AH010',
-            message = 'purge() commits as it goes and can''t run inside a transaction block',
+            message = 'purge() commits after each batch and can''t run inside a transaction block',
             hint = 'End the transaction (COMMIT; or ROLLBACK;), then: CALL after_hours.purge();';
     end if;
     if p_max_seconds < 0 then
@@ -48,7 +48,7 @@ begin
             hint = '0 is a single batch; without it a run takes 50 minutes at most: CALL after_hours.purge(p_max_seconds => 600);';
     end if;
     commit;
-    -- directly after each COMMIT, before anything reads: whatever the session's defaults are
+    -- must follow each COMMIT directly, before any read; the session's defaults may differ
     set transaction isolation level read committed, read write;
     set local search_path = pg_catalog, pg_temp;
     v_run := after_hours.open_purge_run(p_trigger, p_match_id, p_override_brake);
@@ -60,7 +60,7 @@ begin
     end if;
 
     loop
-        -- a crash may undo the last batches, tombstones and all; the next run does them again. The last one is flushed.
+        -- a crash may undo the last batches with their tombstones; the next run repeats them. The last batch is flushed.
         set local synchronous_commit = off;
         begin
             select b.* into v_batch from after_hours.purge_batch(v_run.id) as b;
@@ -80,7 +80,8 @@ begin
         end if;
         if v_batch.outcome in ('more', 'busy', 'again') and clock_timestamp() >= v_until then
             perform after_hours.close_purge_run(
-                v_run.id, 'partial', format('stopped after %s s, as told', round(extract(epoch from clock_timestamp() - v_started_at), 1))
+                v_run.id, 'partial',
+                format('stopped after %s s (time limit)', round(extract(epoch from clock_timestamp() - v_started_at), 1))
             );
             v_batch.outcome := 'partial';
         end if;
@@ -101,7 +102,7 @@ begin
                 case when v_matches > 0 then format(', about %s s to go',
                     round(greatest(v_run.due_matches - v_matches, 0) * v_elapsed / v_matches, 0)) else '' end;
         end if;
-        -- nap only when somebody is in need of it, and only now that no lock is held
+        -- sleep only if other transactions or replicas need it, and only here, where no lock is held
         if v_batch.outcome = 'more' then
             v_nap := extract(epoch from v_batch.nap);
             v_back_off := case when v_batch.matches > 0 then 0.02 else v_back_off end;
@@ -120,15 +121,15 @@ begin
         v_run.id, v_batch.outcome, v_matches, v_messages, pg_catalog.round(v_elapsed, 2)
         using hint = case
             when p_match_id is not null and v_matches = 0
-                then pg_catalog.format('It stays, and this says why: select * from after_hours.explain_match(%L);', p_match_id)
-            else 'select * from after_hours.purge_history limit 1; and what stays: select * from after_hours.not_purged;'
+                then pg_catalog.format('Why it stays: select * from after_hours.explain_match(%L);', p_match_id)
+            else 'select * from after_hours.purge_history limit 1; what stays: select * from after_hours.not_purged;'
         end;
 end
 $$;
 comment on procedure after_hours.purge(text, numeric, uuid, text) is
 'Deletes overdue matches with their messages in short transactions. p_trigger: manual (default), schedule, catch_up; '
-'p_max_seconds: its time (default 50 minutes); p_match_id: only this one, by the same rules; p_override_brake: the '
-'reason to go on in spite of the brake. Safe to cancel. Errors AH003, AH004, AH010, AH011, AH015, AH018.';
+'p_max_seconds: its time limit (default 50 minutes); p_match_id: only this one, by the same rules; p_override_brake: '
+'the reason to run despite the brake. Safe to cancel. Errors AH003, AH004, AH010, AH011, AH015, AH018.';
 alter procedure after_hours.purge(text, numeric, uuid, text) owner to after_hours_owner;
 revoke all on procedure after_hours.purge(text, numeric, uuid, text) from public;
 grant execute on procedure after_hours.purge(text, numeric, uuid, text) to after_hours_jobs, after_hours_dba;

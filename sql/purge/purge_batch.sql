@@ -8,9 +8,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
 set lock_timeout = '50ms'
--- candidates come by the keyset's index only: FOR UPDATE SKIP LOCKED over a sequential scan would lock in any order
+-- candidates must come from the keyset's index: over a sequential scan FOR UPDATE SKIP LOCKED locks in any order
 set enable_seqscan = off
-set jit = off -- compiling costs more than a batch of 25 ms
+set jit = off -- JIT compilation takes longer than a batch of 25 ms
 as $$
 declare
     c_lease constant interval := '1 minute';
@@ -34,11 +34,11 @@ declare
     v_next record;
     v_elapsed interval;
 begin
-    -- Purpose: one batch of a run, all guards included; commits nothing. Nothing is gained by calling it directly: the
-    --          run must be open and this session's own, and the cutoff is the run's or an earlier one.
-    -- Returns: outcome more (call again) | busy (locks not had: nap, call again) | again (another pass over what was
-    --          locked: nap, call again) | succeeded, partial, paused, braked (the run is closed); counts of this batch;
-    --          how long to nap after the COMMIT.
+    -- Purpose: one batch of a run, with all guards; commits nothing. A direct call can't delete more than purge(): the run
+    --          must be open and this session's own, and the cutoff is never later than the run's.
+    -- Returns: outcome more (call again) | busy (a lock was not available: sleep, call again) | again (another pass over
+    --          what was locked: sleep, call again) | succeeded, partial, paused, braked (the run is closed); counts of
+    --          this batch; nap: how long to sleep after the COMMIT.
     -- Locks:   run row → holds SHARE → matches FOR UPDATE SKIP LOCKED → messages → head of the chain; 50 ms at most each.
     -- Access:  after_hours_dba, after_hours_jobs.
     matches := 0;
@@ -50,7 +50,7 @@ begin
             errcode = 'AH013',
             message = format('a batch must run at READ COMMITTED, this transaction is at %s',
                 upper(current_setting('transaction_isolation'))),
-            detail = 'What is committed while it waits for its locks must count: an older snapshot would not see a save.',
+            detail = 'The batch must see what is committed while it waits for its locks: an older snapshot would miss a save.',
             hint = 'CALL after_hours.purge(); it sets the level itself.';
     end if;
     perform after_hours.assert_row_visibility();
@@ -82,8 +82,8 @@ begin
         outcome := 'paused';
         return;
     end if;
-    -- The index entries of the batch before are dead by now, and the first to come by marks them as such: a few hundred
-    -- here, or all of the run's in one long transaction when the end is looked for.
+    -- Scan the key range of the previous batch once: this marks its index entries as dead (LP_DEAD, by btree's
+    -- kill_prior_tuple), a few hundred here. Otherwise the last scan of the run pays for all of them in one long transaction.
     if v_run.tail_match_id is not null then
         execute
             'select count(*) from public.after_hours_matches as m where m.converted_to_match_id is null '
@@ -92,17 +92,17 @@ begin
     end if;
     v_cutoff := least(v_cutoff, v_run.cutoff);
     v_limit := least(v_run.batch_size, v_settings.purge_batch_max);
-    -- the brake holds within the run as well: what it let pass at the start is all that may go
+    -- the brake also limits the run itself: it may delete no more than was allowed at its start
     v_limit := case
         when v_run.matches >= v_run.match_limit or v_run.messages >= v_run.message_limit then 0
         else least(v_limit, v_run.match_limit - v_run.matches)
     end;
 
     begin
-        -- step 2: every hold falls wholly before or after this batch
+        -- step 2: every hold is placed entirely before or entirely after this batch
         lock table after_hours.holds in share mode;
 
-        -- step 3: lock candidates; a row that somebody is saving, holding or writing to is skipped
+        -- step 3: lock candidates; rows locked by another transaction (a save, a hold, a write) are skipped
         if v_limit = 0 then
             null;
         elsif v_run.match_id is not null then
@@ -115,8 +115,8 @@ begin
                 for update skip locked
             ) as c;
         else
-            -- planned anew each time, by its values: a generic plan may lose the keyset. (plan_cache_mode would do the
-            -- same to the checks of the foreign keys, once per match: it doubled their cost.)
+            -- EXECUTE: planned for its values each time, as a generic plan may not use the keyset's index. (plan_cache_mode
+            -- would also make each foreign key check, one per match, plan anew: it doubled their cost.)
             execute
                 'select coalesce(array_agg(c.id), ''{}''), count(*), '
                 '(array_agg(c.expires_at order by c.expires_at desc, c.id desc))[1], '
@@ -127,13 +127,13 @@ begin
             into v_picked, v_seen, v_run.cursor_expires_at, v_run.cursor_match_id
             using v_cutoff, v_run.cursor_expires_at, v_run.cursor_match_id, v_limit;
             if v_seen = 0 then
-                -- the end: give those that raised in earlier runs another chance, a few at a time
+                -- the end: retry matches that raised an error in earlier runs, a few at a time
                 v_is_retry := true;
                 select p.picked, p.tried into v_picked, v_seen from after_hours.pick_failed_matches(p_run_id, v_cutoff) as p;
             end if;
         end if;
 
-        -- step 4: a second statement, so a second snapshot: what was committed before our locks is seen now
+        -- step 4: a second statement has a new snapshot: it sees what was committed before our locks were granted
         select
             coalesce(array_agg(p.id order by p.expires_at, p.id), '{}'),
             coalesce(array_agg(p.expires_at order by p.expires_at, p.id), '{}')
@@ -149,7 +149,7 @@ begin
         return;
     end;
 
-    -- step 5: no more messages than fit into the time, but at least one match; then delete
+    -- step 5: limit the batch to the messages that fit into the time, but at least one match; then delete
     if cardinality(v_picked) > 0 then
         v_size := cardinality(v_picked);
         -- counted match by match: an index-only scan each, as messages of this age are on all-visible pages
@@ -196,12 +196,12 @@ begin
         end if;
     end if;
 
-    -- step 6: tombstones, under the lock of the chain's head
+    -- step 6: write tombstones, under the lock of the chain's head
     if matches > 0 then
         perform after_hours.record_tombstones(p_run_id, v_run.batches + 1, v_erased, v_expired_at, v_counts);
     end if;
 
-    -- step 7: the run's row: what was done, where to go on, how much next time
+    -- step 7: update the run's row: counts, cursor, size of the next batch
     v_elapsed := clock_timestamp() - v_started_at;
     nap := case
         when after_hours.replication_lag() > v_settings.purge_max_lag then v_settings.purge_max_nap
@@ -233,13 +233,13 @@ begin
         return;
     end if;
 
-    -- step 8: the end of a pass: closed as succeeded only if nothing overdue is left beyond not_purged
+    -- step 8: end of a pass: the run succeeds only if nothing overdue is left except failed matches (see not_purged)
     outcome := after_hours.finish_purge_pass(p_run_id, v_cutoff, v_limit);
 end
 $$;
 comment on function after_hours.purge_batch(bigint) is
-'One batch of an open purge run, with all the guards: run open and its own, not paused, not braked, READ COMMITTED, its '
-'own cutoff. Commits nothing. Called by purge(). Errors AH012, AH013, AH015.';
+'One batch of an open purge run, with all guards: the run is open and this session''s own, not paused, not braked, READ '
+'COMMITTED, its own cutoff. Commits nothing. Called by purge(). Errors AH012, AH013, AH015.';
 alter function after_hours.purge_batch(bigint) owner to after_hours_owner;
 revoke all on function after_hours.purge_batch(bigint) from public;
 grant execute on function after_hours.purge_batch(bigint) to after_hours_jobs, after_hours_dba;

@@ -7,7 +7,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the instant before which an unsaved, unheld match must have expired to be overdue, right now.
-    -- Returns: the clock minus settings.retention, reckoned in UTC. No argument: nobody can make it later than it is.
+    -- Returns: the clock minus settings.retention, computed in UTC. It has no argument, so that no caller can make it later.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
     select (clock_timestamp() at time zone 'UTC' - s.retention) at time zone 'UTC' from after_hours.settings as s;

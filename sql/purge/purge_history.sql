@@ -1,7 +1,7 @@
 create or replace view after_hours.purge_history
 with (security_barrier = true)
 as
--- The union stands in FROM: PostgreSQL takes one at the top of a view apart before it looks at the barrier.
+-- The union is in FROM: PostgreSQL ignores security_barrier on a view that is itself a union.
 select
     h.run_id, h.slot, h.trigger, h.status, h.started_at, h.finished_at, h.duration, h.run_by, h.client, h.retention, h.cutoff, h.match_id,
     h.due_matches, h.matches, h.messages, h.batches, h.longest_batch, h.skipped, h.failed, h.override_reason, h.detail
@@ -17,8 +17,8 @@ from (
         null, s.slot, 'schedule', 'missed', s.slot, null, null, null, null, null, null, null, null, null, null, null, null,
         null, null, null,
         case
-            when s.slot = after_hours.latest_slot() then 'no run yet: the hourly catch-up makes up for it'
-            else 'no run: the next one took its matches along'
+            when s.slot = after_hours.latest_slot() then 'no run yet: the hourly catch-up will do it'
+            else 'no run: the next one included its matches'
         end
     from after_hours.settings as t
     cross join lateral generate_series(
@@ -30,8 +30,8 @@ from (
 ) as h
 order by h.started_at desc;
 comment on view after_hours.purge_history is
-'Every purge run, the latest first: who, when, why, cutoff, counts, duration, and what it says about itself; and each '
-'03:00 UTC without a run, as missed. Kept settings.tombstone_retention.';
+'Every purge run, the latest first: who, when, why, cutoff, counts, duration, details; and each 03:00 UTC without a run, '
+'as missed. Kept for settings.tombstone_retention.';
 alter view after_hours.purge_history owner to after_hours_owner;
 revoke all on after_hours.purge_history from public;
 grant select on after_hours.purge_history to after_hours_dba, after_hours_jobs;

@@ -22,7 +22,7 @@ begin
     -- Purpose: what a purge started now would delete and what it would leave, by its own predicate
     --          (purgeable_matches); deletes nothing.
     -- Returns: sections brake, due, day, excluded, tie. Above 20,000 due matches messages and bytes are estimated from
-    --          a sample of about 1,000 of them, and is_estimate says so.
+    --          a sample of about 1,000 of them, and is_estimate is true.
     -- Locks:   none.
     -- Access:  after_hours_dba.
     perform after_hours.assert_row_visibility();
@@ -59,7 +59,7 @@ begin
         messages := v_messages;
         bytes := v_bytes;
     end if;
-    detail := format('retention %s; bytes of message rows, the space is for new rows to use (VACUUM FULL gives it back)',
+    detail := format('retention %s; bytes of message rows; new rows reuse the space (VACUUM FULL returns it to the system)',
         v_settings.retention);
     return next;
 
@@ -152,7 +152,7 @@ begin
         concat_ws(
             ' ', case when t.is_red then 'RED.' end, t.effect || '.', t.detail,
             case
-                when t.is_counted then 'Rows there that hang on due matches: in the column messages.'
+                when t.is_counted then 'Rows there that reference due matches: see the column messages.'
                 when t.constraint_oid is not null and not t.is_red and t.effect not like 'messages%'
                     then format('To have them counted: grant select on %s to after_hours_owner;', t.of_table)
             end
@@ -162,8 +162,8 @@ end
 $$;
 comment on function after_hours.purge_preview() is
 'What a purge started now would delete (counts, bytes, days), what it would leave and why, the brake, and the '
-'application''s foreign keys and triggers. Uses the purge''s own predicate and deletes nothing. Large backlogs: '
-'messages and bytes estimated, and labelled so.';
+'application''s foreign keys and triggers. Uses the purge''s own predicate and deletes nothing. Of large '
+'backlogs messages and bytes are estimated (is_estimate).';
 alter function after_hours.purge_preview() owner to after_hours_owner;
 revoke all on function after_hours.purge_preview() from public;
 grant execute on function after_hours.purge_preview() to after_hours_dba;

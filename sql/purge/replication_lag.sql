@@ -6,7 +6,7 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: how far is the slowest connected replica behind? A purge that outruns its replicas waits for them.
+    -- Purpose: how far the slowest connected replica is behind. The purge sleeps while it is too far.
     -- Returns: bytes of WAL not yet replayed there; 0 without replicas.
     -- Locks:   none. Owned by after_hours_jobs: it needs pg_monitor to see the positions.
     -- Access:  after_hours_dba, after_hours_jobs.
@@ -16,7 +16,7 @@ as $$
     end;
 $$;
 comment on function after_hours.replication_lag() is
-'Bytes of WAL that the slowest connected replica has not yet replayed; the purge naps above settings.purge_max_lag.';
+'Bytes of WAL that the slowest connected replica has not yet replayed; the purge sleeps between batches above settings.purge_max_lag.';
 alter function after_hours.replication_lag() owner to after_hours_jobs;
 revoke all on function after_hours.replication_lag() from public;
 grant execute on function after_hours.replication_lag() to after_hours_owner, after_hours_jobs, after_hours_dba;

@@ -5,8 +5,8 @@ stable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: how long a blocked client shall stay away, as the protocol's retryAfterMs.
-    -- Returns: milliseconds, at most a day (a longer block is told again then); null when p_until is null or past.
+    -- Purpose: how long a blocked client must wait before it reconnects: retryAfterMs of the protocol.
+    -- Returns: milliseconds, at most a day (a longer block is reported again then); null when p_until is null or past.
     -- Locks:   none.
     -- Access:  internal.
     select ceil(extract(epoch from least(p_until, statement_timestamp() + interval '1 day') - statement_timestamp()) * 1000)::integer

@@ -27,8 +27,8 @@ from (
 ) as d
 order by d.emitted_at;
 comment on view after_hours.delivery_report is
-'Who was told what, how late, by which relay, and did the client acknowledge it. Always give a user_id. Kept as long as '
-'receipts. Costs: the rows of one user.';
+'Which events were sent to a user, how late, by which relay, and whether the client acknowledged them. Always give a '
+'user_id. Kept as long as receipts. Costs: the rows of one user.';
 alter view after_hours.delivery_report owner to after_hours_owner;
 revoke all on after_hours.delivery_report from public;
 grant select on after_hours.delivery_report to after_hours_dba, after_hours_moderator;

@@ -11,7 +11,7 @@ declare
     v_middle bigint;
     v_found record;
 begin
-    -- Purpose: where in the event log an instant lies: ids are given in the order of emitting, so no index is needed.
+    -- Purpose: find an instant in the event log by binary search: ids follow the order of emission, so no index is needed.
     -- Returns: the smallest id emitted at p_instant or later; null when there is none. About 25 index probes.
     -- Locks:   none.
     -- Access:  internal.
@@ -29,7 +29,7 @@ begin
 end
 $$;
 comment on function after_hours.first_event_since(timestamptz) is
-'The first event emitted at or after an instant, found by halving: id order is the order of emitting. Null when there '
-'is none.';
+'The first event emitted at or after an instant, by binary search: ids follow the order of emission. Null when there is '
+'none.';
 alter function after_hours.first_event_since(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.first_event_since(timestamptz) from public;

@@ -8,9 +8,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
 as $$
-    -- Purpose: warnings that no client has acknowledged though there was time to: whom to send a push message.
-    -- Returns: warnings emitted at least 5 s ago whose deadline is ahead and stands; was_written: a relay has sent it, but
-    --          nobody said that it arrived. With settings.receipts off every warning is listed.
+    -- Purpose: warnings that no client has acknowledged in time: the application sends a push message instead.
+    -- Returns: warnings emitted at least 5 s ago whose deadline is ahead and unchanged; was_written: a relay has sent it,
+    --          but no client has acknowledged it. With settings.receipts off every warning is listed.
     -- Locks:   none.
     -- Access:  after_hours_app, after_hours_dba.
     select e.uid, e.user_id, e.session_id, e.deadline, e.emitted_at,
@@ -25,7 +25,7 @@ as $$
         and not exists (select from after_hours.receipts as r where r.uid = e.uid and r.first_ack is not null);
 $$;
 comment on function after_hours.list_unreached_warnings() is
-'Standing warnings, emitted at least 5 s ago, that no client has acknowledged. Read it as view unreached_warnings.';
+'Warnings still valid, emitted at least 5 s ago, that no client has acknowledged. Read it as view unreached_warnings.';
 alter function after_hours.list_unreached_warnings() owner to after_hours_owner;
 revoke all on function after_hours.list_unreached_warnings() from public;
 grant execute on function after_hours.list_unreached_warnings() to after_hours_app, after_hours_dba;

@@ -7,16 +7,16 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Purpose: where the event log stands in the caller's snapshot.
-    -- Returns: the newest epoch's name; head, the greatest id ever readable; floor, the greatest trimmed id; life, which
-    --          differs whenever ids may have been issued again: answers of two lives must never be mixed.
+    -- Purpose: the position of the event log in the caller's snapshot.
+    -- Returns: the newest epoch's name; head, the greatest id ever readable; floor, the greatest trimmed id; life,
+    --          which changes whenever ids may have been issued again: results of two lives must never be mixed.
     -- Locks:   none.
     -- Access:  internal.
     select e.name into epoch from after_hours.epochs as e order by e.ordinal desc limit 1;
     select f.id into floor from after_hours.event_floor as f;
     select greatest(max(v.id), log_position.floor) into head from after_hours.events as v;
-    -- The emitter opens the epoch of a new run before its first event, not before our first read: the start of the
-    -- postmaster tells a promoted or restarted server apart in between.
+    -- The epoch of a new server run is opened before its first event, which may be after a relay's first read. Until then
+    -- the start time of the postmaster identifies a promoted or restarted server.
     life := epoch || '@' || extract(epoch from pg_postmaster_start_time());
 end
 $$;

@@ -15,11 +15,12 @@ declare
     v_now timestamptz := clock_timestamp();
     v_lead interval := (select t.warning_lead from after_hours.settings as t);
     v_max_replay constant integer := 500;
-    v_stamp constant text := 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'; -- as iso_utc(), without the price of a call
+    v_stamp constant text := 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'; -- as iso_utc(), without the cost of a call
 begin
-    -- Purpose: lets users join: one row per element, in order: where each starts and what it has missed.
-    -- Returns: start (fresh, replayed, reset, blocked); cursor, its place; state, the JSON that hello, snapshot and reset
-    --          share; the missed events as arrays; head, which the answer covers; blocked_ms (null: an outdated token).
+    -- Purpose: attach users to the event log: one row per element, in order: where each starts and what it has missed.
+    -- Returns: start (fresh, replayed, reset, blocked); cursor: the user's position; state: the JSON that hello, snapshot
+    --          and reset share; the missed events as arrays; head: the last event id that the answer covers; blocked_ms
+    --          (null: the token is outdated).
     -- Locks:   none; one snapshot.
     -- Access:  after_hours_relay.
     if cardinality(p_user_ids) is distinct from cardinality(p_cursors)
@@ -31,7 +32,7 @@ begin
     end if;
     select * into v_log from after_hours.log_position();
     return query
-    -- Materialized: else resolve_cursor() is computed again at each of its uses, four times the cost of everything else.
+    -- Materialized: otherwise resolve_cursor() is evaluated at each use, four times the cost of everything else.
     with asked as materialized (
         select a.ord, a.user_id, a.cursor as presented, after_hours.resolve_cursor(a.cursor, v_log.head, v_log.floor) as from_id,
             b.until > v_now as is_blocked, b.until, a.issued_at < b.tokens_not_before as is_outdated
@@ -56,7 +57,7 @@ begin
                 array_agg(e.due_at order by e.id) filter (where e.is_current) as due_ats,
                 array_agg(e.emitted_at order by e.id) filter (where e.is_current) as emitted_ats
             from (
-                -- P4: no warning is read after its deadline has passed or moved (or its session is gone).
+                -- P4: no warning is read after its deadline has passed or moved (or its session was deleted).
                 select v.*, v.type <> 'after_hours:session_expiring' or v.deadline > v_now and exists (
                     select
                     from public.after_hours_sessions as s
@@ -95,8 +96,8 @@ begin
         case when p.start = 'replayed' then p.due_ats end,
         case when p.start = 'replayed' then p.emitted_ats end
     from placed as p
-    -- The sessions ahead and those over for less than a day, at most 50. warnsAt, when the warning is due, lets a client
-    -- warn by itself should its network fail; one ended early has none.
+    -- Sessions whose deadline is ahead or less than a day ago, at most 50. With warnsAt, the instant of the warning, a
+    -- client can warn by itself if its network fails; a session ended early has none.
     cross join lateral (
         select string_agg(
             '{"sessionId":"' || r.id
@@ -123,7 +124,7 @@ end
 $$;
 comment on function after_hours.relay_attach(uuid[], text[], timestamptz[]) is
 'Where each of these users starts (fresh, replayed, reset, blocked), its snapshot and the events it has missed, at most '
-'500. p_issued_at: iat of its token. Errors: AH060.';
+'500. p_issued_at: iat of the user''s token. Errors: AH060.';
 alter function after_hours.relay_attach(uuid[], text[], timestamptz[]) owner to after_hours_owner;
 revoke all on function after_hours.relay_attach(uuid[], text[], timestamptz[]) from public;
 grant execute on function after_hours.relay_attach(uuid[], text[], timestamptz[]) to after_hours_relay;

@@ -8,9 +8,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Purpose: a relay says that it lives, or (state 'stopped') that it ends, and learns what is wanted of it.
-    -- Returns: whether it should call relay_rescue (no announcing for 65 s though nobody paused it), whether receipts are
-    --          on, how old the emitter's heartbeat is, and how full the notification queue is (0 to 1).
+    -- Purpose: heartbeat of a relay: writes its state (or removes its row if p_state is 'stopped') and returns its tasks.
+    -- Returns: whether it should call relay_rescue() (no heartbeat of the emitter for 65 s, and no pause), whether receipts
+    --          are on, the age of the emitter's heartbeat, and the usage of the notification queue (0 to 1).
     -- Locks:   its own row of relays.
     -- Access:  after_hours_relay.
     if p_state = 'stopped' then
@@ -34,7 +34,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) is
-'Writes a relay''s row (state, mode, sockets, canary round trip) and answers what is wanted of it: a rescue pass, receipts.';
+'Writes a relay''s row (state, mode, sockets, canary round trip) and returns its tasks: a rescue pass, receipts.';
 alter function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) from public;
 grant execute on function after_hours.relay_beat(text, text, text, integer, interval, timestamptz) to after_hours_relay;

@@ -16,9 +16,9 @@ declare
     v_from bigint;
     v_read bigint;
 begin
-    -- Purpose: what has been announced since a cursor, for every user: how a relay follows the log.
-    -- Returns: one row 'head' (start: fresh, replayed or reset; cursor: how far this read came; more: a page was full),
-    --          then 'event' rows in id order, then 'block' rows: what moderators changed in the last minute.
+    -- Purpose: the events of all users since a cursor; a relay follows the log with it.
+    -- Returns: one row 'head' (start: fresh, replayed or reset; cursor: where this read ended; more: there are later
+    --          events), then 'event' rows in id order, then 'block' rows: blocks changed in the last minute.
     -- Locks:   none; one snapshot.
     -- Access:  after_hours_relay.
     select * into v_log from after_hours.log_position();
@@ -41,7 +41,7 @@ begin
         e.id, e.uid, e.user_id, e.body, e.due_at, e.emitted_at, null::timestamptz, null::integer
     from after_hours.events as e
     where e.id > v_from and e.id <= v_read
-        -- P4: no warning is read after its deadline has passed or moved (or its session is gone).
+        -- P4: no warning is read after its deadline has passed or moved (or its session was deleted).
         and (e.type <> 'after_hours:session_expiring' or e.deadline > clock_timestamp() and exists (
             select
             from public.after_hours_sessions as s
@@ -59,8 +59,8 @@ begin
 end
 $$;
 comment on function after_hours.relay_events(text, integer) is
-'The event log after a cursor, in id order, with how far it was read; then recently changed blocks. p_limit: rows a '
-'page, 1 to 10000.';
+'The event log after a cursor, in id order, and the cursor to continue from; then recently changed blocks. p_limit: '
+'rows per page, 1 to 10000.';
 alter function after_hours.relay_events(text, integer) owner to after_hours_owner;
 revoke all on function after_hours.relay_events(text, integer) from public;
 grant execute on function after_hours.relay_events(text, integer) to after_hours_relay;

@@ -10,9 +10,10 @@ as $$
 declare
     v_rows integer;
 begin
-    -- Purpose: remembers that a relay wrote an event to its user, and that the user's client acknowledged it.
-    -- Returns: how many receipts were new or changed. The first write and the first ack stay. An element counts only if
-    --          that id, that uid and that user are one event row here: another user's or another epoch's is dropped.
+    -- Purpose: record that a relay wrote an event to its user, and that the user's client acknowledged it.
+    -- Returns: the number of receipts that are new or changed. The first write and the first acknowledgement are kept.
+    --          An element counts only if its id, uid and user are those of one event; others (another user's, another
+    --          epoch's) are dropped.
     -- Locks:   its rows of receipts.
     -- Access:  after_hours_relay.
     insert into after_hours.receipts as r (
@@ -32,7 +33,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_receipts(text, bigint[], uuid[], uuid[], timestamptz[], timestamptz[]) is
-'First write and first acknowledgement of events per node; wrong owners and other epochs are dropped.';
+'First write and first acknowledgement of events per node; events of other users or epochs are dropped.';
 alter function after_hours.relay_receipts(text, bigint[], uuid[], uuid[], timestamptz[], timestamptz[]) owner to after_hours_owner;
 revoke all on function after_hours.relay_receipts(text, bigint[], uuid[], uuid[], timestamptz[], timestamptz[]) from public;
 grant execute on function after_hours.relay_receipts(text, bigint[], uuid[], uuid[], timestamptz[], timestamptz[]) to after_hours_relay;

@@ -9,9 +9,9 @@ as $$
 declare
     v_counts record;
 begin
-    -- Purpose: one pass of announcing when pg_cron has stopped: the relay is alive, so it lends a hand.
-    -- Returns: what announce_due did, as text for the log.
-    -- Locks:   as announce_due.
+    -- Purpose: one announce pass on behalf of a stopped scheduler.
+    -- Returns: the counts of announce_due(), as text for the log.
+    -- Locks:   those of announce_due().
     -- Access:  after_hours_relay.
     if after_hours.is_paused('announce') then
         raise exception using
@@ -31,7 +31,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_rescue() is
-'One announce_due on behalf of a scheduler that has stopped. Errors: AH061 paused, AH062 switched off.';
+'One announce_due() on behalf of a scheduler that has stopped. Errors: AH061 paused, AH062 switched off.';
 alter function after_hours.relay_rescue() owner to after_hours_owner;
 revoke all on function after_hours.relay_rescue() from public;
 grant execute on function after_hours.relay_rescue() to after_hours_relay;

@@ -6,10 +6,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
-    -- Purpose: what a relay shows of the database on /ops: aggregates only. No user ids; ids inside messages are masked.
+    -- Purpose: data for a relay's page /ops: aggregates only, no user ids; ids inside messages are masked.
     -- Returns: JSON text: log position, heartbeat, relays, health, jobs, purges of 14 days, backlog, lateness of 24 hours
     --          (of at most 50,000 events), deadlines of the next 30 minutes (of at most 1,000 of each), receipts.
-    -- Locks:   none; some 10 ms, a second with a large backlog.
+    -- Locks:   none; takes some 10 ms, a second with a large backlog.
     -- Access:  after_hours_relay.
     select json_build_object(
         'serverTime', after_hours.iso_utc(clock_timestamp()),

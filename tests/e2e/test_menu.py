@@ -42,7 +42,7 @@ def test_every_entry_that_only_looks(db: Connection) -> None:
     shown = console(db, "1", "2", "4", MATCH, "9", USER, "10", "11", "12", "13", "nonsense", "q")
     assert "no scheduled run has announced yet" in shown
     assert "pg_cron launcher" in shown
-    assert "goes with the next run" in shown or "due" in shown
+    assert "the next run deletes it" in shown or "due" in shown
     assert "PROVE" in shown
     assert "There is no such entry." in shown
 

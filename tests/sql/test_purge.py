@@ -582,7 +582,7 @@ def test_explain_and_not_purged(db: Connection, login: Connect) -> None:
     assert verdict(held) == "stays: held"
     assert verdict(saved) == "stays: saved"
     assert verdict(young).startswith("stays until")
-    assert verdict(due) == "overdue: goes with the next run"
+    assert verdict(due) == "overdue: the next run deletes it"
     purge(db)
     assert verdict(due) == "purged"
     rows = dba.execute("select * from after_hours.not_purged").fetchall()
@@ -701,7 +701,7 @@ def test_p8_receipt(db: Connection, login: Connect) -> None:
     with pytest.raises(psycopg.Error, match="no purge of match") as caught:
         db.execute("select * from after_hours.deletion_receipt(%s)", (make_match(db, 1),))
     assert caught.value.sqlstate == "AH016"
-    assert caught.value.diag.message_detail == "It exists."
+    assert caught.value.diag.message_detail == "The match exists."
 
 
 def test_p8_an_id_used_again_can_be_purged_again(db: Connection) -> None:

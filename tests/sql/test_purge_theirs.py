@@ -85,9 +85,9 @@ def test_a_cascade_takes_its_rows_along_and_the_preview_says_how_many(theirs: Co
     row = theirs.execute(look).fetchone()
     assert row is not None
     assert row.messages == 2
-    assert "rows there are deleted along" in row.detail
+    assert "rows there are deleted too" in row.detail
     facts = dict(theirs.execute("select item, value from after_hours.explain_match(%s)", (due,)).fetchall())
-    assert facts["rows in theirs.stickers"] == "2 by stickers_fk: rows there are deleted along"
+    assert facts["rows in theirs.stickers"] == "2 by stickers_fk: rows there are deleted too"
     assert purge(theirs).matches == 1
     assert ids(theirs, "select match_id from theirs.stickers") == {saved}
 
