@@ -11,7 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from relay import frames
+from relay import protocol
 from relay.admin.guard import Guard
 from relay.admin.health import Health, Metrics
 from relay.auth import Verifier
@@ -114,7 +114,7 @@ class Relay:
         log.info("draining", extra={"sockets": len(sockets), "seconds": window})
         started = now()
         for number, socket in enumerate(sockets):  # asked in the first half, so that they come back spread
-            socket.sink.write(frames.own("drain", retryAfterMs=frames.jittered(0, int(window * 250))))
+            socket.sink.write(protocol.message("drain", retryAfterMs=protocol.jitter_ms(0, int(window * 250))))
             while now() < started + window / 2 * number / len(sockets) and not is_forced():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         # A signal handler may not set an asyncio.Event: look again and again.
@@ -122,7 +122,7 @@ class Relay:
             await asyncio.sleep(0.05)
         left = self.hub.sockets()
         for number, socket in enumerate(left):
-            self.hub.close(socket, frames.DRAINED, frames.jittered(0, 2000))
+            self.hub.close(socket, protocol.CloseCode.DRAINED, protocol.jitter_ms(0, 2000))
             if number % CLOSED_PER_TURN == 0:
                 await asyncio.sleep(0)
         log.info("drained", extra={"left": len(sockets) - len(left), "closed": len(left), "seconds": now() - started})

@@ -9,7 +9,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from relay import frames
+from relay import protocol
 from relay.delivery.attach import AttachQueue
 from relay.records import UNKNOWN, AttachRequest, Hold, Socket
 
@@ -73,7 +73,7 @@ class Hub:
     def close(self, socket: Socket, code: int, retry_ms: int) -> None:
         """Close a client's connection, saying when to come back."""
         self.metrics.closed.labels(str(code)).inc()
-        socket.sink.close(code, frames.retry(retry_ms))
+        socket.sink.close(code, protocol.close_reason(retry_ms))
         self.leave(socket)
 
     def sync(self, socket: Socket) -> None:
@@ -108,7 +108,7 @@ class Hub:
             if not waiter.done():
                 waiter.set_result(result)
         elif result is None:
-            self.close(waiter, frames.FAILED, frames.jittered(2_000, 10_000))
+            self.close(waiter, protocol.CloseCode.FAILED, protocol.jitter_ms(2_000, 10_000))
         else:
             self._start(waiter, result)
 
@@ -125,7 +125,7 @@ class Hub:
         elif result.start == "reset":
             kind = "reset"
         if kind is not None and result.state is not None:
-            socket.sink.write(frames.snapshot(kind, self.node, socket.identity.expires_at, result.state))
+            socket.sink.write(protocol.snapshot(kind, self.node, socket.identity.expires_at, result.state))
             socket.cursor = result.cursor
         socket.has_hello = True
         socket.held, socket.last = None, 0
@@ -142,9 +142,9 @@ class Hub:
     def refuse(self, socket: Socket, blocked_ms: int | None) -> None:
         """Close a client that a moderator has blocked, or whose token is older than a moderator allows."""
         if blocked_ms is not None:
-            self.close(socket, frames.BLOCKED, blocked_ms)
+            self.close(socket, protocol.CloseCode.BLOCKED, blocked_ms)
         else:
-            self.close(socket, frames.TOKEN, 1000)
+            self.close(socket, protocol.CloseCode.TOKEN, 1000)
 
     def block_questions(self, users: Iterable[UUID]) -> list[AttachRequest]:
         """One question for each token of these users; only whether it is blocked counts of the results."""
@@ -187,7 +187,7 @@ class Hub:
     def tell_stale(self, since: float) -> None:
         """Say to everybody that nothing has been read since then."""
         self._is_stale = True
-        frame = frames.own("stale", since=frames.iso(since))
+        frame = protocol.message("stale", since=protocol.format_instant(since))
         for socket in self.sockets():
             if socket.has_hello and socket.replayed is None:
                 socket.replayed = 0
@@ -202,7 +202,7 @@ class Hub:
 
     def _live(self, socket: Socket) -> None:
         if socket.replayed is not None:
-            socket.sink.write(frames.own("live", replayed=socket.replayed))
+            socket.sink.write(protocol.message("live", replayed=socket.replayed))
             socket.replayed = None
 
     def lost(self) -> None:
@@ -213,7 +213,7 @@ class Hub:
         if socket.held is not None:
             socket.held.events.append(event)
             if len(socket.held.events) > MAX_HELD:
-                self.close(socket, frames.TRY_LATER, frames.jittered(500, 3000))
+                self.close(socket, protocol.CloseCode.TRY_LATER, protocol.jitter_ms(500, 3000))
         elif event.id > socket.last:
             socket.last = event.id
             if socket.sink.write(event.frame):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from relay import frames
+from relay import frames, protocol
 from relay.auth import Refused
 from relay.public.origin import RequestPolicy, bearer
 from relay.records import parse_cursor
@@ -76,24 +76,24 @@ class Routes:
             await websocket.send_denial_response(JSONResponse({"error": problem[1]}, status_code=problem[0]))
             return
         offered = websocket.scope.get("subprotocols", [])
-        await websocket.accept(subprotocol=frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else None)
+        await websocket.accept(subprotocol=protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
         sink: Sink = websocket.scope["state"]["sink"]
         after: object = (websocket.scope["query_string"] and websocket.query_params.get("after")) or None
         try:
             token = bearer(websocket)
             if token is None:
                 async with asyncio.timeout(AUTH_SECONDS):
-                    first = frames.parse(await receive(websocket))
+                    first = protocol.parse(await receive(websocket))
                 if first["type"] != "auth":
-                    raise frames.BadFrame("the first frame must be auth")
+                    raise protocol.BadFrame("the first frame must be auth")
                 token, after = first.get("token"), first.get("after") or after
             identity = self._verify(token)
         except TimeoutError:
-            self._refuse(sink, "no_auth", frames.NO_AUTH, frames.jittered(500, 3000))
-        except frames.BadFrame:
-            self._refuse(sink, "bad_frame", frames.BAD_FRAME, 0)
+            self._refuse(sink, "no_auth", protocol.CloseCode.NO_AUTH, protocol.jitter_ms(500, 3000))
+        except protocol.BadFrame:
+            self._refuse(sink, "bad_frame", protocol.CloseCode.BAD_FRAME, 0)
         except Refused as refused:
-            self._refuse(sink, refused.reason, frames.TOKEN, 0)
+            self._refuse(sink, refused.reason, protocol.CloseCode.TOKEN, 0)
         except Gone:
             return
         else:
@@ -112,10 +112,10 @@ class Routes:
             self._hub.count >= self._settings.max_sockets
             or len(self._hub.users.get(identity.user, ())) >= self._settings.max_sockets_per_user
         ):
-            self._refuse(sink, "too_many", frames.TOO_MANY, frames.jittered(5_000, 30_000))
+            self._refuse(sink, "too_many", protocol.CloseCode.TOO_MANY, protocol.jitter_ms(5_000, 30_000))
             return
         if wait := self._wait(identity):
-            self._refuse(sink, "user_rate", frames.TOO_MANY, wait)
+            self._refuse(sink, "user_rate", protocol.CloseCode.TOO_MANY, wait)
             return
         socket = self._hub.join(identity, sink, cursor, asyncio.get_running_loop().time())
         await sink.follow(self, socket)
@@ -123,19 +123,19 @@ class Routes:
     def heard(self, socket: Socket, message: dict[str, Any]) -> None:
         """A message of a client that has joined."""
         try:
-            self._heard(socket, frames.parse(message))
-        except frames.BadFrame:
+            self._heard(socket, protocol.parse(message))
+        except protocol.BadFrame:
             self._metrics.refused.labels("bad_frame").inc()
-            self._hub.close(socket, frames.BAD_FRAME, 0)
+            self._hub.close(socket, protocol.CloseCode.BAD_FRAME, 0)
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
-            self._hub.close(socket, frames.TOKEN, 0)
+            self._hub.close(socket, protocol.CloseCode.TOKEN, 0)
 
     def gone(self, socket: Socket) -> None:
         """A client that had joined is here no more."""
         if socket.sink.is_slow:
             self._metrics.slow.inc()
-            self._metrics.closed.labels(str(frames.TOO_SLOW)).inc()
+            self._metrics.closed.labels(str(protocol.CloseCode.TOO_SLOW)).inc()
         self._hub.leave(socket)
 
     def _heard(self, socket: Socket, message: dict[str, Any]) -> None:
@@ -146,7 +146,7 @@ class Routes:
         elif message["type"] == "auth":
             identity = self._verify(message.get("token"))
             if identity.user != socket.identity.user:
-                raise frames.BadFrame("another user")
+                raise protocol.BadFrame("another user")
             socket.identity = identity
             socket.was_warned = False
             self._sync(socket)  # asks again whether this token is let in, and shows its new end
@@ -154,19 +154,19 @@ class Routes:
     def _sync(self, socket: Socket) -> None:
         if wait := self._wait(socket.identity):
             self._metrics.refused.labels("user_rate").inc()
-            self._hub.close(socket, frames.TOO_MANY, wait)
+            self._hub.close(socket, protocol.CloseCode.TOO_MANY, wait)
         else:
             self._hub.sync(socket)
 
     def _wait(self, identity: Identity) -> int:
         """0 if the user may ask the database once more; else when to come back, in milliseconds."""
         seconds = self._user_limiter.wait(identity.user, asyncio.get_running_loop().time())
-        return frames.jittered(ceil(seconds * 1000), ceil(seconds * 1000) + 3000) if seconds else 0
+        return protocol.jitter_ms(ceil(seconds * 1000), ceil(seconds * 1000) + 3000) if seconds else 0
 
     def _refuse(self, sink: Sink, reason: str, code: int, retry_ms: int) -> None:
         self._metrics.refused.labels(reason).inc()
         self._metrics.closed.labels(str(code)).inc()
-        sink.close(code, frames.retry(retry_ms))
+        sink.close(code, protocol.close_reason(retry_ms))
 
     def _verify(self, token: object) -> Identity:
         if not isinstance(token, str):

@@ -7,7 +7,7 @@ import gc
 import time
 from typing import TYPE_CHECKING
 
-from relay import frames
+from relay import protocol
 from relay.websocket.stock import CREDIT, EARNED
 
 if TYPE_CHECKING:
@@ -58,15 +58,15 @@ class Sweeper:
 
     def sweep(self, sockets: list[Socket], now: float, wall: float) -> None:
         """Some sockets' round. now: loop time; wall: seconds since 1970."""
-        ping = frames.own("ping", serverTime=frames.iso(wall))
+        ping = protocol.message("ping", serverTime=protocol.format_instant(wall))
         for socket in sockets:
             socket.sink.credit = min(CREDIT, socket.sink.credit + EARNED)
             if not socket.has_hello:  # the first frame is hello: neither ping nor auth_expiring comes before it
                 if now - socket.joined_at > HOLD_SECONDS:
-                    self._hub.close(socket, frames.TRY_LATER, frames.jittered(500, 3000))
+                    self._hub.close(socket, protocol.CloseCode.TRY_LATER, protocol.jitter_ms(500, 3000))
             elif self._is_stuck(socket, now):
                 self._metrics.slow.inc()
-                self._hub.close(socket, frames.TOO_SLOW, frames.jittered(500, 3000))
+                self._hub.close(socket, protocol.CloseCode.TOO_SLOW, protocol.jitter_ms(500, 3000))
             elif now - socket.pinged_at >= self._settings.ping_seconds:
                 # before the first ping, pinged_at is the instant of joining: silence since then says nothing
                 if socket.sink.heard_at < socket.pinged_at and socket.pinged_at > socket.joined_at:
@@ -89,7 +89,7 @@ class Sweeper:
     def _check_token(self, socket: Socket, wall: float) -> None:
         left = socket.identity.expires_at - wall
         if left < -self._settings.token_grace_seconds:
-            self._hub.close(socket, frames.TOKEN, 0)
+            self._hub.close(socket, protocol.CloseCode.TOKEN, 0)
         elif left < TOKEN_WARNING and not socket.was_warned:
             socket.was_warned = True
-            socket.sink.write(frames.own("auth_expiring", inSeconds=max(0, int(left))))
+            socket.sink.write(protocol.message("auth_expiring", inSeconds=max(0, int(left))))

@@ -14,8 +14,8 @@ import re
 import resource
 from typing import TYPE_CHECKING
 
-from relay.frames import jittered
 from relay.logs import RateLimitedLogger
+from relay.protocol import jitter_ms
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -82,9 +82,9 @@ class AddressUsage:
     def acquire(self, now: float) -> AddressUsage:
         """Count one connection more, to be released once. Raises LimitExceeded."""
         if self.count >= self.limit:
-            raise LimitExceeded("address_full", jittered(10_000, 60_000))
+            raise LimitExceeded("address_full", jitter_ms(10_000, 60_000))
         if self.bucket is not None and not self.bucket.take(now):
-            raise LimitExceeded("address_rate", jittered(2000, 10_000))
+            raise LimitExceeded("address_rate", jitter_ms(2000, 10_000))
         if self.network is not None:
             self.network.acquire(now)
         self.count += 1
@@ -137,12 +137,12 @@ class ConnectionLimiter:
     def check_capacity(self, connections: int) -> None:
         """Raises LimitExceeded if this process has more connections than file descriptors for them."""
         if connections - self._refused.count > self.capacity:
-            raise LimitExceeded("full", jittered(5000, 20_000))
+            raise LimitExceeded("full", jitter_ms(5000, 20_000))
 
     def check_rate(self, now: float) -> None:
         """The rate of all together, for a request that its address may make. Raises LimitExceeded."""
         if not self._all.take(now):
-            raise LimitExceeded("handshake_rate", jittered(1000, 5000))
+            raise LimitExceeded("handshake_rate", jitter_ms(1000, 5000))
 
     def client(self, peer: str, forwarded: list[bytes]) -> str | None:
         """The client's address: the last forwarded one that is not a trusted proxy's; None if it can't be read."""

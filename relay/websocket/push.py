@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.frames import CloseCode
 
-from relay import frames
+from relay import frames, protocol
 from relay.websocket.parser import Incoming, is_pong
 from relay.websocket.request import refusal
 from relay.websocket.stock import CLOSE_SECONDS, CREDIT, FRAME_COST, put
@@ -164,7 +164,7 @@ class PushProtocol(asyncio.Protocol):
         """uvicorn ends: one last word, and no waiting for the client's."""
         if self._state == State.OPENING:
             self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, b'{"error":"draining"}')
-        self.close(frames.RESTART, frames.retry(frames.jittered(0, 2000)))
+        self.close(protocol.CloseCode.RESTART, protocol.close_reason(protocol.jitter_ms(0, 2000)))
         self._transport.close()
 
     # ---- the application's side, for Session
@@ -224,7 +224,9 @@ class PushProtocol(asyncio.Protocol):
         if self.credit >= 0:
             return False
         if self._state == State.OPEN:
-            self._finish(frames.close_frame(frames.TOO_MANY, frames.retry(frames.jittered(1000, 5000))))
+            self._finish(
+                frames.close_frame(protocol.CloseCode.TOO_MANY, protocol.close_reason(protocol.jitter_ms(1000, 5000)))
+            )
         else:
             self.abort()
         return True

@@ -14,7 +14,7 @@ from starlette.routing import WebSocketRoute
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
-from relay import frames
+from relay import frames, protocol
 from relay.websocket.stock import listening_socket
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Echo:
     def heard(self, _socket: Socket, message: dict[str, Any]) -> None:
         """Send it back."""
         self._sink.write(frames.text_frame(message["text"]))
-        self._sink.close(frames.DRAINED, frames.retry(1))
+        self._sink.close(protocol.CloseCode.DRAINED, protocol.close_reason(1))
 
     def gone(self, _socket: Socket) -> None:
         """Note it."""
@@ -49,7 +49,7 @@ async def rehearse(http: Any, ws: Any) -> None:
     echoes: list[Echo] = []
 
     async def application(websocket: WebSocket) -> None:
-        await websocket.accept(subprotocol=frames.SUBPROTOCOL)
+        await websocket.accept(subprotocol=protocol.SUBPROTOCOL)
         sink: Sink = websocket.scope["state"]["sink"]
         echoes.append(Echo(sink))
         sink.write(frames.text_frame(TEXT))
@@ -74,12 +74,12 @@ async def rehearse(http: Any, ws: Any) -> None:
 
 async def talk(url: str) -> None:
     """The client's part."""
-    options: Any = {"subprotocols": [frames.SUBPROTOCOL], "compression": None, "close_timeout": 0.5}
+    options: Any = {"subprotocols": [protocol.SUBPROTOCOL], "compression": None, "close_timeout": 0.5}
     async with connect(url, **options) as client:
-        assert client.subprotocol == frames.SUBPROTOCOL, "subprotocol"
+        assert client.subprotocol == protocol.SUBPROTOCOL, "subprotocol"
         assert await client.recv() == TEXT, "first frame"
         await (await client.ping())
         await client.send(TEXT)
         assert await client.recv() == TEXT, "echo"
         await client.wait_closed()
-        assert client.close_code == frames.DRAINED, "close code"
+        assert client.close_code == protocol.CloseCode.DRAINED, "close code"

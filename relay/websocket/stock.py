@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
-from relay import frames
+from relay import frames, protocol
 from relay.settings import split_address
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def put(transport: asyncio.Transport, sink: Sink, frame: bytes) -> bool:
         return False
     if transport.get_write_buffer_size() + len(frame) > MAX_BUFFERED:
         sink.is_slow = True
-        sink.close(frames.TOO_SLOW, frames.retry(frames.jittered(500, 3000)))
+        sink.close(protocol.CloseCode.TOO_SLOW, protocol.close_reason(protocol.jitter_ms(500, 3000)))
         return False
     transport.write(frame)
     return True
@@ -235,7 +235,7 @@ class StockSink:
 
     def flooded(self) -> None:
         """The client has sent more than it may."""
-        self.close(frames.TOO_MANY, frames.retry(frames.jittered(1000, 5000)))
+        self.close(protocol.CloseCode.TOO_MANY, protocol.close_reason(protocol.jitter_ms(1000, 5000)))
         if self.credit < -CREDIT:
             self.abort()
 

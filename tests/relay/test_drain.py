@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from relay.client import Client
-from relay.frames import parse
+from relay.protocol import parse
 from tests.conftest import REPO, free_port
 from tests.relay.conftest import SECRET, Running, StartRelay, cursors, eventually, expire, make_token
 from tests.relay.wire import handshake, raw

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
-from relay import frames
+from relay import frames, protocol
 from relay.admin.health import Metrics
 from relay.app import configure
 from relay.public.websocket import Routes
@@ -76,7 +76,7 @@ async def layer(kind: str, *, application: Any = None, **settings: Any) -> Async
 
     async def echo(websocket: WebSocket) -> None:
         offered = websocket.scope["subprotocols"]
-        await websocket.accept(subprotocol=frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else None)
+        await websocket.accept(subprotocol=protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
         sink: Sink = websocket.scope["state"]["sink"]
         one.sinks.append(sink)
         await sink.follow(Follow(), sink)  # type: ignore[arg-type]
