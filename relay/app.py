@@ -13,19 +13,20 @@ from starlette.middleware import Middleware
 
 from relay import protocol
 from relay.admin.guard import Guard
-from relay.admin.health import Health, Metrics
+from relay.admin.health import Health
 from relay.auth import Verifier
 from relay.database.listener import Listener
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
+from relay.metrics import Metrics
 from relay.public.websocket import Routes
 from relay.websocket.handshake import HandshakeProtocol
-from relay.websocket.keepalive import Sweeper
+from relay.websocket.keepalive import Keepalive
 from relay.websocket.limits import RESERVE, ConnectionLimiter, UserLimiter, allow_descriptors
 from relay.websocket.push import PushProtocol
-from relay.websocket.selftest import rehearse
-from relay.websocket.server import OutOfDescriptors, Server
-from relay.websocket.stock import ACCEPTED_PER_TURN, StockProtocol, listening_socket
+from relay.websocket.selftest import run_selftest
+from relay.websocket.server import ACCEPTED_PER_TURN, Server, listening_socket, log_descriptor_exhaustion
+from relay.websocket.stock import StockProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -49,7 +50,7 @@ class Relay:
         self.receipts = Receipts(self.metrics)
         self.hub = Hub(settings.node, self.metrics, self.receipts)
         self.listener = Listener(settings, self.hub, self.metrics, self.receipts)
-        self.sweeper = Sweeper(settings, self.hub, self.metrics, self.listener.check_stale)
+        self.keepalive = Keepalive(settings, self.hub, self.metrics, self.listener.check_stale)
         health = Health(self.hub, self.listener, self.metrics)
         self.limiter, self.user_limiter = ConnectionLimiter(settings), UserLimiter()
         routes = Routes(settings, Verifier(settings), self.hub, self.listener, self.metrics, self.user_limiter)
@@ -61,7 +62,7 @@ class Relay:
 
     async def serve(self) -> None:
         """Run until told to stop. Raises what a part raises that must not fail."""
-        asyncio.get_running_loop().set_exception_handler(OutOfDescriptors())
+        asyncio.get_running_loop().set_exception_handler(log_descriptor_exhaustion)
         self._make_room()
         await self._choose_sockets()
         public = listening_socket(self.settings.bind, reuse_port=self.settings.reuse_port)
@@ -86,9 +87,9 @@ class Relay:
         if self.settings.sockets == "stock":
             return
         try:
-            await rehearse(self._handshake, PushProtocol)
+            await run_selftest(self._handshake, PushProtocol)
         except Exception as error:
-            log.error("push sockets fail the rehearsal: serving stock", extra={"error": repr(error)})
+            log.error("the self-test of push failed: serving stock", extra={"error": repr(error)})
         else:
             self.public.config.ws = PushProtocol
 
@@ -96,7 +97,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.listener.run()),
-                tasks.create_task(self.sweeper.run()),
+                tasks.create_task(self.keepalive.run()),
                 tasks.create_task(self.hub.attach_forever(self.listener.attach)),
                 tasks.create_task(self.admin.serve([admin])),
             ]
@@ -110,22 +111,24 @@ class Relay:
         self.listener.is_draining = True
         now = asyncio.get_running_loop().time
         window = self.settings.drain_seconds
-        sockets = self.hub.sockets()
-        log.info("draining", extra={"sockets": len(sockets), "seconds": window})
+        connections = self.hub.connections()
+        log.info("draining", extra={"sockets": len(connections), "seconds": window})
         started = now()
-        for number, socket in enumerate(sockets):  # asked in the first half, so that they come back spread
-            socket.sink.write(protocol.message("drain", retryAfterMs=protocol.jitter_ms(0, int(window * 250))))
-            while now() < started + window / 2 * number / len(sockets) and not is_forced():  # noqa: ASYNC110
+        for number, connection in enumerate(connections):  # asked in the first half, so that they come back spread
+            connection.transport.write(protocol.message("drain", retryAfterMs=protocol.jitter_ms(0, int(window * 250))))
+            while now() < started + window / 2 * number / len(connections) and not is_forced():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         # A signal handler may not set an asyncio.Event: look again and again.
         while self.hub.count and now() < started + window and not is_forced():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        left = self.hub.sockets()
-        for number, socket in enumerate(left):
-            self.hub.close(socket, protocol.CloseCode.DRAINED, protocol.jitter_ms(0, 2000))
+        left = self.hub.connections()
+        for number, connection in enumerate(left):
+            self.hub.close(connection, protocol.CloseCode.DRAINED, protocol.jitter_ms(0, 2000))
             if number % CLOSED_PER_TURN == 0:
                 await asyncio.sleep(0)
-        log.info("drained", extra={"left": len(sockets) - len(left), "closed": len(left), "seconds": now() - started})
+        log.info(
+            "drained", extra={"left": len(connections) - len(left), "closed": len(left), "seconds": now() - started}
+        )
 
 
 def configure(app: Starlette, *, http: Any, ws: Any) -> uvicorn.Config:
@@ -134,7 +137,7 @@ def configure(app: Starlette, *, http: Any, ws: Any) -> uvicorn.Config:
         app,
         ws=ws,
         ws_max_size=4096,
-        ws_ping_interval=None,  # the sweeper pings
+        ws_ping_interval=None,  # keepalive pings
         ws_per_message_deflate=False,
         http=http,
         loop="asyncio",

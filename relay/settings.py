@@ -18,7 +18,7 @@ DEVELOPMENT = "development-only-"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class SettingsRefused(Exception):
+class SettingsError(Exception):
     """A setting is missing or wrong; the text names the variable and never shows its value."""
 
 
@@ -142,8 +142,8 @@ class Settings(BaseSettings):
         return self
 
 
-def load() -> Settings:
-    """The settings of this process. Raises SettingsRefused with one line for each thing that is wrong."""
+def load_settings() -> Settings:
+    """The settings of this process. Raises SettingsError with one line for each thing that is wrong."""
     try:
         return Settings()  # type: ignore[call-arg] # from the environment
     except ValidationError as error:
@@ -153,7 +153,7 @@ def load() -> Settings:
             lines.append(
                 name + ("is not set" if each["type"] == "missing" else each["msg"].removeprefix("Value error, "))
             )
-        raise SettingsRefused("\n".join(lines)) from None
+        raise SettingsError("\n".join(lines)) from None
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from relay.admin.health import Metrics
     from relay.database.faults import Strangeness
     from relay.database.listener import Listener
     from relay.database.session import DatabaseSession
     from relay.delivery.hub import Hub
     from relay.delivery.receipts import Receipt, Receipts
+    from relay.metrics import Metrics
 
 log = logging.getLogger("relay.heartbeat")
 

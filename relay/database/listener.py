@@ -24,9 +24,9 @@ from relay.settings import split_hosts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from relay.admin.health import Metrics
     from relay.delivery.hub import Hub
     from relay.delivery.receipts import Receipts
+    from relay.metrics import Metrics
     from relay.records import AttachRequest, AttachResult, Event, Page
     from relay.settings import Settings
 
@@ -121,7 +121,7 @@ class Listener:
 
     async def _follow_host(self, dsn: str) -> None:
         session = await DatabaseSession.open(
-            dsn, self._settings, self._notified, self._probe.heard, pooled=self._probe.pooled
+            dsn, self._settings, self._notified, self._probe.on_notify, pooled=self._probe.pooled
         )
         self._session = session
         self._metrics.connects.inc()

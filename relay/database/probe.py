@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from relay.admin.health import Metrics
     from relay.database.faults import Strangeness
     from relay.database.heartbeat import Heartbeat
     from relay.database.session import DatabaseSession
+    from relay.metrics import Metrics
 
 log = logging.getLogger("relay.probe")
 
@@ -47,7 +47,7 @@ class ListenProbe:
                 log.warning("deaf: polling every second", extra={"seconds": PROBE_SECONDS})
                 self._change("polling")
 
-    def heard(self, payload: str) -> None:
+    def on_notify(self, payload: str) -> None:
         """Something came on the probe's channel: anybody may send there, only our nonce counts."""
         if payload != self._nonce or self.pooled:
             return

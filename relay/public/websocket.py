@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
-    from relay.admin.health import Metrics
     from relay.auth import Identity, Verifier
     from relay.database.listener import Listener
+    from relay.delivery.connection import Connection, Transport
     from relay.delivery.hub import Hub
-    from relay.records import AttachResult, Cursor, Socket
+    from relay.metrics import Metrics
+    from relay.records import AttachResult, Cursor
     from relay.settings import Settings
     from relay.websocket.limits import UserLimiter
-    from relay.websocket.stock import Sink
 
 AUTH_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
@@ -69,7 +69,7 @@ class Routes:
     # ---- WebSocket
 
     async def websocket(self, websocket: WebSocket) -> None:
-        """One client, from handshake to joining; from there its sink and the hub go on."""
+        """One client, from handshake to joining; from there its transport and the hub go on."""
         problem = self._policy.check_request(websocket)
         if problem is not None:
             self._metrics.refused.labels(problem[1]).inc()
@@ -77,7 +77,7 @@ class Routes:
             return
         offered = websocket.scope.get("subprotocols", [])
         await websocket.accept(subprotocol=protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
-        sink: Sink = websocket.scope["state"]["sink"]
+        transport: Transport = websocket.scope["state"]["transport"]
         after: object = (websocket.scope["query_string"] and websocket.query_params.get("after")) or None
         try:
             token = bearer(websocket)
@@ -89,15 +89,15 @@ class Routes:
                 token, after = first.get("token"), first.get("after") or after
             identity = self._verify(token)
         except TimeoutError:
-            self._refuse(sink, "no_auth", protocol.CloseCode.NO_AUTH, protocol.jitter_ms(500, 3000))
+            self._refuse(transport, "no_auth", protocol.CloseCode.NO_AUTH, protocol.jitter_ms(500, 3000))
         except protocol.BadFrame:
-            self._refuse(sink, "bad_frame", protocol.CloseCode.BAD_FRAME, 0)
+            self._refuse(transport, "bad_frame", protocol.CloseCode.BAD_FRAME, 0)
         except Refused as refused:
-            self._refuse(sink, refused.reason, protocol.CloseCode.TOKEN, 0)
+            self._refuse(transport, refused.reason, protocol.CloseCode.TOKEN, 0)
         except Gone:
             return
         else:
-            await self._serve(sink, identity, parse_cursor(after))
+            await self._serve(transport, identity, parse_cursor(after))
 
     async def nowhere(self, websocket: WebSocket) -> None:
         """A handshake for any other path."""
@@ -107,66 +107,66 @@ class Routes:
         """A request for /ws that is no handshake."""
         return JSONResponse({"error": "not_a_websocket"}, status_code=426, headers={"Upgrade": "websocket"})
 
-    async def _serve(self, sink: Sink, identity: Identity, cursor: Cursor | None) -> None:
+    async def _serve(self, transport: Transport, identity: Identity, cursor: Cursor | None) -> None:
         if (
             self._hub.count >= self._settings.max_sockets
             or len(self._hub.users.get(identity.user, ())) >= self._settings.max_sockets_per_user
         ):
-            self._refuse(sink, "too_many", protocol.CloseCode.TOO_MANY, protocol.jitter_ms(5_000, 30_000))
+            self._refuse(transport, "too_many", protocol.CloseCode.TOO_MANY, protocol.jitter_ms(5_000, 30_000))
             return
         if wait := self._wait(identity):
-            self._refuse(sink, "user_rate", protocol.CloseCode.TOO_MANY, wait)
+            self._refuse(transport, "user_rate", protocol.CloseCode.TOO_MANY, wait)
             return
-        socket = self._hub.join(identity, sink, cursor, asyncio.get_running_loop().time())
-        await sink.follow(self, socket)
+        connection = self._hub.join(identity, transport, cursor, asyncio.get_running_loop().time())
+        await transport.set_handler(self, connection)
 
-    def heard(self, socket: Socket, message: dict[str, Any]) -> None:
+    def on_message(self, connection: Connection, message: dict[str, Any]) -> None:
         """A message of a client that has joined."""
         try:
-            self._heard(socket, protocol.parse(message))
+            self._heard(connection, protocol.parse(message))
         except protocol.BadFrame:
             self._metrics.refused.labels("bad_frame").inc()
-            self._hub.close(socket, protocol.CloseCode.BAD_FRAME, 0)
+            self._hub.close(connection, protocol.CloseCode.BAD_FRAME, 0)
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
-            self._hub.close(socket, protocol.CloseCode.TOKEN, 0)
+            self._hub.close(connection, protocol.CloseCode.TOKEN, 0)
 
-    def gone(self, socket: Socket) -> None:
+    def on_close(self, connection: Connection) -> None:
         """A client that had joined is here no more."""
-        if socket.sink.is_slow:
+        if connection.transport.is_slow:
             self._metrics.slow.inc()
             self._metrics.closed.labels(str(protocol.CloseCode.TOO_SLOW)).inc()
-        self._hub.leave(socket)
+        self._hub.leave(connection)
 
-    def _heard(self, socket: Socket, message: dict[str, Any]) -> None:
+    def _heard(self, connection: Connection, message: dict[str, Any]) -> None:
         if message["type"] == "sync":
-            self._sync(socket)
+            self._sync(connection)
         elif message["type"] == "ack":
-            self._hub.receipts.acked(socket, parse_cursor(message.get("cursor")))
+            self._hub.receipts.acked(connection, parse_cursor(message.get("cursor")))
         elif message["type"] == "auth":
             identity = self._verify(message.get("token"))
-            if identity.user != socket.identity.user:
+            if identity.user != connection.identity.user:
                 raise protocol.BadFrame("another user")
-            socket.identity = identity
-            socket.was_warned = False
-            self._sync(socket)  # asks again whether this token is let in, and shows its new end
+            connection.identity = identity
+            connection.was_warned = False
+            self._sync(connection)  # asks again whether this token is let in, and shows its new end
 
-    def _sync(self, socket: Socket) -> None:
-        if wait := self._wait(socket.identity):
+    def _sync(self, connection: Connection) -> None:
+        if wait := self._wait(connection.identity):
             self._metrics.refused.labels("user_rate").inc()
-            self._hub.close(socket, protocol.CloseCode.TOO_MANY, wait)
+            self._hub.close(connection, protocol.CloseCode.TOO_MANY, wait)
         else:
-            self._hub.sync(socket)
+            self._hub.sync(connection)
 
     def _wait(self, identity: Identity) -> int:
         """0 if the user may ask the database once more; else when to come back, in milliseconds."""
         seconds = self._user_limiter.wait(identity.user, asyncio.get_running_loop().time())
         return protocol.jitter_ms(ceil(seconds * 1000), ceil(seconds * 1000) + 3000) if seconds else 0
 
-    def _refuse(self, sink: Sink, reason: str, code: int, retry_ms: int) -> None:
+    def _refuse(self, transport: Transport, reason: str, code: int, retry_ms: int) -> None:
         self._metrics.refused.labels(reason).inc()
         self._metrics.closed.labels(str(code)).inc()
-        sink.close(code, protocol.close_reason(retry_ms))
+        transport.close(code, protocol.close_reason(retry_ms))
 
     def _verify(self, token: object) -> Identity:
         if not isinstance(token, str):

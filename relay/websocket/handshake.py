@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from relay.admin.health import Metrics
+    from relay.metrics import Metrics
     from relay.websocket.limits import AddressUsage, ConnectionLimiter
     from relay.websocket.request import RequestHead
 

@@ -14,22 +14,22 @@ from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
 from relay import frames, protocol
-from relay.admin.health import Metrics
 from relay.app import configure
+from relay.metrics import Metrics
 from relay.public.websocket import Routes
 from relay.settings import Settings
 from relay.websocket.handshake import HandshakeProtocol
 from relay.websocket.limits import ConnectionLimiter
 from relay.websocket.push import PushProtocol
-from relay.websocket.stock import StockProtocol, listening_socket
+from relay.websocket.server import listening_socket
+from relay.websocket.stock import StockProtocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.websockets import WebSocket
 
-    from relay.records import Socket
-    from relay.websocket.stock import Sink
+    from relay.delivery.connection import Connection, Transport
 
 KINDS = {"push": PushProtocol, "stock": StockProtocol}
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -46,16 +46,16 @@ class Layer:
     state: ServerState
     limiter: ConnectionLimiter
     metrics: Metrics
-    sinks: list[Sink] = field(default_factory=list)
+    transports: list[Transport] = field(default_factory=list)
     gone: int = 0
 
-    def heard(self, socket: Socket, message: dict[str, Any]) -> None:
+    def on_message(self, connection: Connection, message: dict[str, Any]) -> None:
         """Echo; a binary message is answered with its length."""
         text = message.get("text")
-        sink: Sink = socket  # type: ignore[assignment] # here the sink itself stands for the client
-        sink.write(frames.text_frame(f"binary {len(message['bytes'])}" if text is None else text))
+        transport: Transport = connection  # type: ignore[assignment] # here the transport stands for the client
+        transport.write(frames.text_frame(f"binary {len(message['bytes'])}" if text is None else text))
 
-    def _gone(self, _socket: Socket) -> None:
+    def _on_close(self, _connection: Connection) -> None:
         self.gone += 1
 
 
@@ -70,16 +70,16 @@ async def layer(kind: str, *, application: Any = None, **settings: Any) -> Async
     routes = Routes(values, None, None, None, metrics, None)  # type: ignore[arg-type] # only what refuses is used of it
     one = Layer(kind, 0, state, limiter, metrics)
 
-    class Follow:
-        heard = staticmethod(one.heard)
-        gone = staticmethod(one._gone)
+    class EchoHandler:
+        on_message = staticmethod(one.on_message)
+        on_close = staticmethod(one._on_close)
 
     async def echo(websocket: WebSocket) -> None:
         offered = websocket.scope["subprotocols"]
         await websocket.accept(subprotocol=protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
-        sink: Sink = websocket.scope["state"]["sink"]
-        one.sinks.append(sink)
-        await sink.follow(Follow(), sink)  # type: ignore[arg-type]
+        transport: Transport = websocket.scope["state"]["transport"]
+        one.transports.append(transport)
+        await transport.set_handler(EchoHandler(), transport)  # type: ignore[arg-type]
 
     app = Starlette(routes=routes.all())
     app.router.routes[0].endpoint = echo  # type: ignore[attr-defined]
