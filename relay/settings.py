@@ -7,7 +7,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
@@ -169,21 +169,3 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def split_hosts(dsn: str) -> list[str]:
-    """One DSN for each host of a multi-host DSN, so that each can be tried with a timeout of its own."""
-    url = urlsplit(dsn)
-    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    login, at, hosts = url.netloc.rpartition("@")
-    if "," in hosts:
-        return [urlunsplit(url._replace(netloc=login + at + host)) for host in hosts.split(",")]
-    if "," in query.get("host", ""):
-        names = query["host"].split(",")
-        ports = query.get("port", "").split(",")
-        ports = ports * len(names) if len(ports) == 1 else ports
-        each = [
-            query | {"host": name} | ({"port": port} if port else {}) for name, port in zip(names, ports, strict=True)
-        ]
-        return [f"{dsn.partition('?')[0]}?{urlencode(one, quote_via=quote)}" for one in each]
-    return [dsn]

@@ -9,26 +9,25 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from relay.admin.ops import Ops
+from relay.state import STATES
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from relay.database.listener import Listener
+    from relay.admin.ops import Ops
     from relay.delivery.hub import Hub
     from relay.metrics import Metrics
-
-STATES = ("connecting", "catching up", "live", "stale", "draining")
+    from relay.state import RelayState
 
 
 class Health:
     """The routes of the admin address, and /livez of the public one."""
 
-    def __init__(self, hub: Hub, listener: Listener, metrics: Metrics) -> None:
+    def __init__(self, hub: Hub, state: RelayState, metrics: Metrics, ops: Ops) -> None:
         self._hub = hub
-        self._listener = listener
+        self._state = state
         self._metrics = metrics
-        self._ops = Ops(hub, listener)
+        self._ops = ops
 
     def public(self) -> list[Route]:
         """Routes for everybody."""
@@ -49,17 +48,17 @@ class Health:
 
     async def readyz(self, _request: Request) -> Response:
         """200 while live; the reason in any case."""
-        listener = self._listener
-        ready = listener.state == "live"
-        said = {"ready": ready, "state": listener.state, "mode": listener.mode, "reason": listener.reason}
-        return JSONResponse(said, status_code=200 if ready else 503)
+        state = self._state
+        ready = state.name == "live"
+        body = {"ready": ready, "state": state.name, "mode": state.mode, "reason": state.reason}
+        return JSONResponse(body, status_code=200 if ready else 503)
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus text."""
         metrics = self._metrics
-        for state in STATES:
-            metrics.state.labels(state).set(state == self._listener.state)
-        metrics.polling.set(self._listener.mode == "polling")
+        for name in STATES:
+            metrics.state.labels(name).set(name == self._state.name)
+        metrics.polling.set(self._state.mode == "polling")
         metrics.sockets.set(self._hub.count)
         metrics.buffered.set(sum(connection.transport.buffered() for connection in self._hub.connections()))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -16,10 +16,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from relay.admin.panels import sections
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
 
-    from relay.database.listener import Listener
     from relay.delivery.hub import Hub
+    from relay.state import RelayState
 
 HTML, STYLE, SCRIPT = ((Path(__file__).parent / f"ops.{kind}").read_text() for kind in ("html", "css", "js"))
 SHELL = Template(HTML)
@@ -40,9 +42,9 @@ HEADERS = {
 class Ops:
     """What /ops answers."""
 
-    def __init__(self, hub: Hub, listener: Listener) -> None:
+    def __init__(self, hub: Hub, state: RelayState, fetch_status: Callable[[], Awaitable[str]]) -> None:
         self._hub = hub
-        self._listener = listener
+        self._state, self._fetch_status = state, fetch_status
         self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
         self._database: dict[str, Any] | None = None
@@ -59,9 +61,9 @@ class Ops:
     def _relay(self) -> dict[str, Any]:
         return {
             "node": self._hub.node,
-            "state": self._listener.state,
-            "mode": self._listener.mode,
-            "reason": self._listener.reason,
+            "state": self._state.name,
+            "mode": self._state.mode,
+            "reason": self._state.reason,
             "sockets": self._hub.count,
             "users": len(self._hub.users),
         }
@@ -71,7 +73,7 @@ class Ops:
         async with self._asking:
             if loop.time() - self._asked_at > FRESH_SECONDS:
                 try:
-                    self._database, self._error = json.loads(await self._listener.status()), None
+                    self._database, self._error = json.loads(await self._fetch_status()), None
                 except ConnectionError as error:
                     self._database, self._error = None, str(error)
                 self._asked_at = loop.time()

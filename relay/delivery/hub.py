@@ -187,7 +187,7 @@ class Hub:
             else:
                 connection.held.events.clear()
 
-    def tell_stale(self, since: float) -> None:
+    def send_stale(self, since: float) -> None:
         """Say to everybody that nothing has been read since then."""
         self._is_stale = True
         frame = protocol.message("stale", since=protocol.format_instant(since))
@@ -196,7 +196,7 @@ class Hub:
                 connection.replayed = 0
                 connection.transport.write(frame)
 
-    def tell_live(self) -> None:
+    def send_live(self) -> None:
         """Say to everybody who was told stale how much came after; who still joins hears it afterwards."""
         self._is_stale = False
         for connection in self.connections():
@@ -208,8 +208,8 @@ class Hub:
             connection.transport.write(protocol.message("live", replayed=connection.replayed))
             connection.replayed = None
 
-    def lost(self) -> None:
-        """The connection is gone: results that are still on their way count no more."""
+    def invalidate_attaches(self) -> None:
+        """Invalidate attach results still in flight."""
         self._queue.invalidate()
 
     def _deliver(self, connection: Connection, event: Event) -> None:

@@ -65,10 +65,9 @@ async def ours(kind: str) -> None:
     from relay.metrics import Metrics
     from relay.settings import Settings
     from relay.websocket.handshake import HandshakeProtocol
+    from relay.websocket.kinds import KINDS
     from relay.websocket.limits import ConnectionLimiter
-    from relay.websocket.push import PushProtocol
     from relay.websocket.server import Server, listening_socket
-    from relay.websocket.stock import StockProtocol
 
     class ClosedHandler:
         def on_message(self, connection: Any, message: Any) -> None: ...
@@ -92,7 +91,7 @@ async def ours(kind: str) -> None:
     settings = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, max_handshakes=1e6, max_sockets=20_000)  # type: ignore[arg-type]
     app = Starlette(routes=[WebSocketRoute("/ws", application)])
     http = functools.partial(HandshakeProtocol, ConnectionLimiter(settings), Metrics())
-    config = configure(app, http=http, ws={"push": PushProtocol, "stock": StockProtocol}[kind])
+    config = configure(app, http=http, ws=KINDS[kind])
     listening = listening_socket("127.0.0.1:0")
     tuned()
     serving = asyncio.create_task(Server(config).serve([listening]))

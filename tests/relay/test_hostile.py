@@ -14,10 +14,11 @@ import pytest
 
 from relay.settings import Settings
 from relay.websocket.flow_control import CREDIT, MAX_BUFFERED
+from relay.websocket.kinds import KINDS
 from relay.websocket.limits import BURST_SECONDS, ConnectionLimiter, allow_descriptors, subnet
 from relay.websocket.server import log_descriptor_exhaustion
 from tests.relay.conftest import eventually
-from tests.relay.wire import CLOSE, CONT, KINDS, PING, TEXT, Layer, frame, handshake, layer, raw
+from tests.relay.wire import CLOSE, CONT, PING, TEXT, Layer, frame, handshake, layer, raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

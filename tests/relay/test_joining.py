@@ -267,7 +267,7 @@ async def test_ids_issued_again_after_a_failover_are_not_taken_for_old_ones(benc
     _, given = await bench.ask()
     given.set_result([answer("A", 1604, cursor="aaaaaaaa-1500")])
     await bench.settle()
-    bench.hub.lost()
+    bench.hub.invalidate_attaches()
     bench.hub.take(page("B", event(user, 1566, "bbbbbbbb")))
     assert transport.events == []
     asks, given = await bench.ask()
@@ -377,10 +377,10 @@ async def test_stale_and_live_say_how_much_was_replayed(bench: Bench, user: UUID
     _, given = await bench.ask()
     given.set_result([answer("A", 0, start="fresh")])
     await bench.settle()
-    bench.hub.tell_stale(1_700_000_000)
-    bench.hub.tell_stale(1_700_000_000)
+    bench.hub.send_stale(1_700_000_000)
+    bench.hub.send_stale(1_700_000_000)
     bench.hub.take(page("A", event(user, 1), event(user, 2)))
-    bench.hub.tell_live()
+    bench.hub.send_live()
     assert transport.kinds == ["hello", "stale", "after_hours:x", "after_hours:x", "live"]
     assert transport.frames[1]["since"] == "2023-11-14T22:13:20.000Z"
     assert transport.frames[-1]["replayed"] == 2
@@ -393,9 +393,9 @@ async def test_live_after_another_server_counts_what_the_new_attach_replayed(ben
     _, given = await bench.ask()
     given.set_result([answer("A", 0, start="fresh")])
     await bench.settle()
-    bench.hub.tell_stale(0)
+    bench.hub.send_stale(0)
     bench.hub.take(page("B", event(user, 1)))
-    bench.hub.tell_live()
+    bench.hub.send_live()
     assert "live" not in transport.kinds
     _, given = await bench.ask()
     given.set_result([answer("B", 1, event(user, 1))])

@@ -74,8 +74,8 @@ async def test_every_frame_is_as_described(start_relay: StartRelay, db: Connecti
         db.execute("select after_hours.end_session(%s, 'left')", (session,))
         db.execute("select after_hours.announce_due()")
         await peer.until(lambda it: it.of("after_hours:session_expired"))
-        hub.tell_stale(0.0)
-        hub.tell_live()
+        hub.send_stale(0.0)
+        hub.send_live()
         await peer.until(lambda it: it.of("auth_expiring") and it.of("ping") and it.of("live"))
         db.execute("update after_hours.event_floor set id = 1000")  # as if everything had been trimmed
         hub.attach_afresh()

@@ -121,7 +121,7 @@ async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
     monkeypatch.setattr(PushProtocol, "accept", lambda *_arguments: None)
     relay = await start_relay()
     assert relay.relay.public.config.ws is StockProtocol
-    assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == ["relay.app"]
+    assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == ["relay.kinds"]
     async with relay.peer(user) as peer:
         assert peer.frames[0]["type"] == "hello"
 

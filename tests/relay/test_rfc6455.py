@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relay.websocket.kinds import KINDS
 from tests.relay.conftest import eventually
 from tests.relay.wire import (
     BINARY,
     CLOSE,
     CONT,
-    KINDS,
     PING,
     PONG,
     TEXT,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.settings import SettingsError, is_loopback, load_settings, split_hosts
+from relay.database.session import split_hosts
+from relay.settings import SettingsError, is_loopback, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,13 +16,15 @@ from uvicorn.server import ServerState
 from relay import frames, protocol
 from relay.app import configure
 from relay.metrics import Metrics
-from relay.public.websocket import Routes
+from relay.public.events import EventRoutes
+from relay.public.origin import RequestPolicy
+from relay.public.websocket import WebSocketRoutes
 from relay.settings import Settings
+from relay.state import RelayState
 from relay.websocket.handshake import HandshakeProtocol
+from relay.websocket.kinds import KINDS
 from relay.websocket.limits import ConnectionLimiter
-from relay.websocket.push import PushProtocol
 from relay.websocket.server import listening_socket
-from relay.websocket.stock import StockProtocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from relay.delivery.connection import Connection, Transport
 
-KINDS = {"push": PushProtocol, "stock": StockProtocol}
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x11\x22\x33\x44"
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -67,7 +68,14 @@ async def layer(kind: str, *, application: Any = None, **settings: Any) -> Async
     """
     values = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **settings)  # type: ignore[arg-type]
     limiter, metrics, state = ConnectionLimiter(values), Metrics(), ServerState()
-    routes = Routes(values, None, None, None, metrics, None)  # type: ignore[arg-type] # only what refuses is used of it
+    parts: Any = (
+        values,
+        RequestPolicy(values, RelayState()),
+        None,
+        None,
+        None,
+        metrics,
+    )  # what only refuses needs no more
     one = Layer(kind, 0, state, limiter, metrics)
 
     class EchoHandler:
@@ -81,7 +89,7 @@ async def layer(kind: str, *, application: Any = None, **settings: Any) -> Async
         one.transports.append(transport)
         await transport.set_handler(EchoHandler(), transport)  # type: ignore[arg-type]
 
-    app = Starlette(routes=routes.all())
+    app = Starlette(routes=[*WebSocketRoutes(*parts).all(), *EventRoutes(*parts).all()])
     app.router.routes[0].endpoint = echo  # type: ignore[attr-defined]
     app.router.routes[0].app = as_asgi(echo)  # type: ignore[attr-defined]
     config = configure(application or app, http=functools.partial(HandshakeProtocol, limiter, metrics), ws=KINDS[kind])
