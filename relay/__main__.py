@@ -16,7 +16,7 @@ from relay.app import Relay
 from relay.check import check_everything
 from relay.client import Client, Stopped
 from relay.logs import configure
-from relay.settings import SettingsRefused, load
+from relay.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
     from relay.settings import Settings
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def settings_or_exit() -> Settings:
     """The settings of the environment; tells what is wrong and exits with 2 otherwise."""
     try:
-        return load()
-    except SettingsRefused as refused:
-        click.echo(f"{refused}", err=True)
+        return load_settings()
+    except SettingsError as error:
+        click.echo(f"{error}", err=True)
         sys.exit(2)
 
 

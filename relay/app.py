@@ -1,4 +1,4 @@
-"""The composition root: makes every part once, runs two servers and their tasks, drains at the end."""
+"""The composition root: makes every part once, runs the two servers and the background tasks."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from relay import frames
 from relay.admin.guard import Guard
-from relay.admin.health import Health, Metrics
+from relay.admin.health import Health
+from relay.admin.ops import Ops
 from relay.auth import Verifier
 from relay.database.listener import Listener
+from relay.delivery.drain import drain
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
-from relay.public.websocket import Routes
+from relay.metrics import Metrics
+from relay.public.events import EventRoutes
+from relay.public.limits import UserLimiter
+from relay.public.origin import RequestPolicy
+from relay.public.websocket import WebSocketRoutes
+from relay.state import RelayState
 from relay.websocket.handshake import HandshakeProtocol
-from relay.websocket.keepalive import Sweeper
-from relay.websocket.limits import RESERVE, ConnectionLimiter, UserLimiter, allow_descriptors
-from relay.websocket.push import PushProtocol
-from relay.websocket.selftest import rehearse
-from relay.websocket.server import OutOfDescriptors, Server
-from relay.websocket.stock import ACCEPTED_PER_TURN, StockProtocol, listening_socket
+from relay.websocket.keepalive import Keepalive
+from relay.websocket.kinds import select_kind
+from relay.websocket.limits import RESERVE, ConnectionLimiter, allow_descriptors
+from relay.websocket.server import ACCEPTED_PER_TURN, Server, listening_socket, log_descriptor_exhaustion
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
     from relay.settings import Settings
-
-CLOSED_PER_TURN = 100
 
 log = logging.getLogger("relay.app")
 
@@ -46,24 +47,29 @@ class Relay:
         self.bind: tuple[str, int] | None = None
         self.admin_bind: tuple[str, int] | None = None
         self.metrics = Metrics()
+        self.state = RelayState()
         self.receipts = Receipts(self.metrics)
         self.hub = Hub(settings.node, self.metrics, self.receipts)
-        self.listener = Listener(settings, self.hub, self.metrics, self.receipts)
-        self.sweeper = Sweeper(settings, self.hub, self.metrics, self.listener.check_stale)
-        health = Health(self.hub, self.listener, self.metrics)
+        self.listener = Listener(settings, self.hub, self.metrics, self.receipts, self.state)
+        self.keepalive = Keepalive(settings, self.hub, self.metrics, self.listener.check_stale)
         self.limiter, self.user_limiter = ConnectionLimiter(settings), UserLimiter()
-        routes = Routes(settings, Verifier(settings), self.hub, self.listener, self.metrics, self.user_limiter)
-        self._handshake = functools.partial(HandshakeProtocol, self.limiter, self.metrics)
-        public = Starlette(routes=[*routes.all(), *health.public()])
-        self.public = Server(configure(public, http=self._handshake, ws=StockProtocol), self.drain)
-        admin = Starlette(routes=health.admin(), middleware=[Middleware(Guard, bind=settings.admin_bind)])
-        self.admin = Server(configure(admin, http="h11", ws="none"))
+        health = Health(self.hub, self.state, self.metrics, Ops(self.hub, self.state, self.listener.status))
+        policy = RequestPolicy(settings, self.state)
+        parts = (settings, policy, Verifier(settings), self.user_limiter, self.hub, self.metrics)
+        routes = [*WebSocketRoutes(*parts).all(), *EventRoutes(*parts).all(), *health.public()]
+        self._public = Starlette(routes=routes)
+        self._admin = Starlette(routes=health.admin(), middleware=[Middleware(Guard, bind=settings.admin_bind)])
+        self.public: Server  # made by serve(), when the kind of WebSocket has passed its self-test
+        self.admin = Server(configure(self._admin, http="h11", ws="none"))
 
     async def serve(self) -> None:
-        """Run until told to stop. Raises what a part raises that must not fail."""
-        asyncio.get_running_loop().set_exception_handler(OutOfDescriptors())
+        """Run until told to stop. Raises OSError if an address is taken, and what a part raises that must not fail."""
+        asyncio.get_running_loop().set_exception_handler(log_descriptor_exhaustion)
         self._make_room()
-        await self._choose_sockets()
+        http = functools.partial(HandshakeProtocol, self.limiter, self.metrics)
+        kind = await select_kind(self.settings.sockets, http)
+        end = functools.partial(drain, self.hub, self.state, self.settings.drain_seconds)
+        self.public = Server(configure(self._public, http=http, ws=kind), end)
         public = listening_socket(self.settings.bind, reuse_port=self.settings.reuse_port)
         admin = listening_socket(self.settings.admin_bind)
         self.bind, self.admin_bind = public.getsockname()[:2], admin.getsockname()[:2]
@@ -82,21 +88,11 @@ class Relay:
                 extra={"allowed": allowed, "needed": wanted, "capacity": self.limiter.capacity},
             )
 
-    async def _choose_sockets(self) -> None:
-        if self.settings.sockets == "stock":
-            return
-        try:
-            await rehearse(self._handshake, PushProtocol)
-        except Exception as error:
-            log.error("push sockets fail the rehearsal: serving stock", extra={"error": repr(error)})
-        else:
-            self.public.config.ws = PushProtocol
-
     async def _run(self, public: socket.socket, admin: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.listener.run()),
-                tasks.create_task(self.sweeper.run()),
+                tasks.create_task(self.keepalive.run()),
                 tasks.create_task(self.hub.attach_forever(self.listener.attach)),
                 tasks.create_task(self.admin.serve([admin])),
             ]
@@ -105,28 +101,6 @@ class Relay:
             for task in background[:3]:
                 task.cancel()
 
-    async def drain(self, is_forced: Callable[[], bool]) -> None:
-        """Ask every client to go elsewhere, wait for those that do, close the rest."""
-        self.listener.is_draining = True
-        now = asyncio.get_running_loop().time
-        window = self.settings.drain_seconds
-        sockets = self.hub.sockets()
-        log.info("draining", extra={"sockets": len(sockets), "seconds": window})
-        started = now()
-        for number, socket in enumerate(sockets):  # asked in the first half, so that they come back spread
-            socket.sink.write(frames.own("drain", retryAfterMs=frames.jittered(0, int(window * 250))))
-            while now() < started + window / 2 * number / len(sockets) and not is_forced():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        # A signal handler may not set an asyncio.Event: look again and again.
-        while self.hub.count and now() < started + window and not is_forced():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        left = self.hub.sockets()
-        for number, socket in enumerate(left):
-            self.hub.close(socket, frames.DRAINED, frames.jittered(0, 2000))
-            if number % CLOSED_PER_TURN == 0:
-                await asyncio.sleep(0)
-        log.info("drained", extra={"left": len(sockets) - len(left), "closed": len(left), "seconds": now() - started})
-
 
 def configure(app: Starlette, *, http: Any, ws: Any) -> uvicorn.Config:
     """What both of our servers have in common."""
@@ -134,7 +108,7 @@ def configure(app: Starlette, *, http: Any, ws: Any) -> uvicorn.Config:
         app,
         ws=ws,
         ws_max_size=4096,
-        ws_ping_interval=None,  # the sweeper pings
+        ws_ping_interval=None,  # keepalive pings
         ws_per_message_deflate=False,
         http=http,
         loop="asyncio",

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,6 +19,8 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+
     from relay.settings import Settings
 
 log = logging.getLogger("relay.auth")
@@ -117,6 +119,18 @@ class Verifier:
             break
         raise Refused(reason)
 
+    def identify(self, token: object) -> Identity:
+        """The identity that a client's token proves, never issued in the future. Raises Refused.
+
+        The issuer's clock may be ahead of ours. A token from before a disconnect_user() must not pass for one after it.
+        """
+        if not isinstance(token, str):
+            raise Refused("no_token")
+        identity = self.verify(token)
+        if identity.issued_at.timestamp() > (now := time.time()):
+            return replace(identity, issued_at=datetime.fromtimestamp(now, UTC))
+        return identity
+
     def _identity(self, claims: dict[str, Any]) -> Identity:
         for name, reason in (("exp", "unreadable"), ("nbf", "unreadable"), ("iat", "invalidissuedat")):
             value = claims.get(name, 0)  # RFC 7519 2: a NumericDate is a number; PyJWT takes what int() takes
@@ -182,6 +196,12 @@ def read_kid(token: str) -> object:
     if not isinstance(header, dict):
         raise Refused("unreadable")
     return header.get("kid")
+
+
+def bearer(connection: HTTPConnection) -> str | None:
+    """The token of the Authorization header; None if there is no such header."""
+    kind, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
 
 
 def algorithm_for(key: object) -> str:

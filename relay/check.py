@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from relay.auth import LEEWAY, Verifier
-from relay.database.session import DatabaseSession
-from relay.settings import split_hosts
+from relay.database.session import DatabaseSession, split_hosts
 from relay.websocket.limits import RESERVE
-from relay.websocket.stock import listening_socket
+from relay.websocket.server import listening_socket
 
 if TYPE_CHECKING:
     from relay.settings import Settings

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
-from relay.frames import BAD_FRAME, SUBPROTOCOL, TOKEN, BadFrame, parse
+from relay.protocol import SUBPROTOCOL, Action, BadFrame, action_for, parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -231,10 +231,12 @@ class Client:
 
     def _delay(self, code: int, reason: str, was_good: bool) -> float:
         """For how many seconds to stay away after a close frame. Raises Stopped."""
-        if code == BAD_FRAME or (code == TOKEN and self._was_refused):
-            why = "the relay did not understand us" if code == BAD_FRAME else "the token is not accepted"
-            raise Stopped(f"{code}: {why}")
-        self._was_refused = code == TOKEN
+        action = action_for(code)
+        if action is Action.STOP:
+            raise Stopped(f"{code}: the relay did not understand us")
+        if action is Action.RENEW_TOKEN and self._was_refused:
+            raise Stopped(f"{code}: the token is not accepted")
+        self._was_refused = action is Action.RENEW_TOKEN
         try:
             wanted = retry_ms(json.loads(reason))
         except (ValueError, RecursionError):

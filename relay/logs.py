@@ -25,21 +25,30 @@ def without_tokens(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
 
 
 class RateLimitedLogger:
-    """Writes each message once a minute at most, however often its cause comes: for what clients can provoke."""
+    """Writes each message once in so many seconds at most: for what clients can cause as often as they like."""
 
-    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
-        self._log, self._clock = log, clock
+    def __init__(
+        self, log: logging.Logger, clock: Callable[[], float] = time.monotonic, seconds: float = LOG_SECONDS
+    ) -> None:
+        self._log, self._clock, self._seconds = log, clock, seconds
         self._written: dict[str, tuple[float, int]] = {}  # when it was, and how often it has been left out since
 
     def warning(self, message: str, **extra: Any) -> None:
         """Write the message, a constant text, with what varies as `extra`, and how many lines were left out."""
+        self._write(logging.WARNING, message, extra)
+
+    def error(self, message: str, **extra: Any) -> None:
+        """The same at level error."""
+        self._write(logging.ERROR, message, extra)
+
+    def _write(self, level: int, message: str, extra: dict[str, Any]) -> None:
         now = self._clock()
         written_at, left_out = self._written.get(message, (float("-inf"), 0))
-        if now - written_at < LOG_SECONDS:
+        if now - written_at < self._seconds:
             self._written[message] = (written_at, left_out + 1)
         else:
             self._written[message] = (now, 0)
-            self._log.warning(message, extra={**extra, "left_out": left_out})
+            self._log.log(level, message, extra={**extra, "left_out": left_out})
 
 
 def is_worth_a_line(record: logging.LogRecord) -> bool:

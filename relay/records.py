@@ -1,4 +1,4 @@
-"""The rows that go through the relay, and what it keeps for each client; data only."""
+"""Rows of the database's functions as Python types; data only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NewType
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
-
-    from relay.auth import Identity
-    from relay.websocket.stock import Sink
-
 
 Cursor = NewType("Cursor", str)  # made by parse_cursor() or read from the database: safe to send there
 UNKNOWN: Final = Cursor("unknown")  # stands for every text that is no cursor; relay_attach answers it with a reset
@@ -90,32 +86,3 @@ class Wanted:
     receipts: bool
     heartbeat_age: timedelta | None
     queue_usage: float
-
-
-@dataclass(slots=True)
-class Hold:
-    """A client that waits for an attach result: the frame to answer with, and the events read in between."""
-
-    kind: str | None
-    request: AttachRequest
-    events: list[Event] = field(default_factory=list)
-    wants_sync: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Socket:
-    """One client. `replayed` is a number while it believes us stale."""
-
-    identity: Identity
-    sink: Sink
-    cursor: Cursor | None
-    joined_at: float
-    pinged_at: float
-    last: int = 0
-    held: Hold | None = None
-    has_hello: bool = False
-    replayed: int | None = None
-    was_warned: bool = False
-    drained: int = 0
-    drained_at: float = 0.0
-    unacked: list[Event] | None = None

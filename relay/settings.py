@@ -7,7 +7,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
@@ -18,7 +18,7 @@ DEVELOPMENT = "development-only-"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class SettingsRefused(Exception):
+class SettingsError(Exception):
     """A setting is missing or wrong; the text names the variable and never shows its value."""
 
 
@@ -142,8 +142,8 @@ class Settings(BaseSettings):
         return self
 
 
-def load() -> Settings:
-    """The settings of this process. Raises SettingsRefused with one line for each thing that is wrong."""
+def load_settings() -> Settings:
+    """The settings of this process. Raises SettingsError with one line for each thing that is wrong."""
     try:
         return Settings()  # type: ignore[call-arg] # from the environment
     except ValidationError as error:
@@ -153,7 +153,7 @@ def load() -> Settings:
             lines.append(
                 name + ("is not set" if each["type"] == "missing" else each["msg"].removeprefix("Value error, "))
             )
-        raise SettingsRefused("\n".join(lines)) from None
+        raise SettingsError("\n".join(lines)) from None
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -169,21 +169,3 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def split_hosts(dsn: str) -> list[str]:
-    """One DSN for each host of a multi-host DSN, so that each can be tried with a timeout of its own."""
-    url = urlsplit(dsn)
-    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    login, at, hosts = url.netloc.rpartition("@")
-    if "," in hosts:
-        return [urlunsplit(url._replace(netloc=login + at + host)) for host in hosts.split(",")]
-    if "," in query.get("host", ""):
-        names = query["host"].split(",")
-        ports = query.get("port", "").split(",")
-        ports = ports * len(names) if len(ports) == 1 else ports
-        each = [
-            query | {"host": name} | ({"port": port} if port else {}) for name, port in zip(names, ports, strict=True)
-        ]
-        return [f"{dsn.partition('?')[0]}?{urlencode(one, quote_via=quote)}" for one in each]
-    return [dsn]

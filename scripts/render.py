@@ -1,4 +1,4 @@
-"""Writes what is generated: error codes, measured figures, the relay's settings, the psql menu.
+"""Writes what is generated: error codes, close codes, measured figures, the relay's settings, the psql menu.
 
 python scripts/render.py rewrites them; --check only says whether they are current (exit code 1 if not).
 """
@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from relay.protocol import CloseCode
 from relay.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,6 +105,12 @@ def claims() -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def close_codes() -> str:
+    """A table row per close code of the protocol."""
+    rows = [f"| {code.value} | {code.meaning} | {code.action.value} |" for code in CloseCode]
+    return "\n".join(["| code | means | do |", "|---|---|---|", *rows])
+
+
 TYPES = {"str": "text", "SecretStr": "text, secret", "bool": "true or false", "int": "whole number", "float": "number"}
 
 
@@ -186,6 +193,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "bench-purge": lambda: measured("purge"),
     "bench-relay": lambda: measured("relay"),
     "claims": claims,
+    "close-codes": close_codes,
     "settings": settings,
 }
 

@@ -1,99 +1,33 @@
-"""What the relay says of itself: /livez (the loop turns), /readyz (live), /metrics, /ops. Never a user id."""
+"""Probes and metrics: /livez (the event loop runs), /readyz (the relay is live), /metrics."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import HistogramMetricFamily
-from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from relay.admin.ops import Ops
+from relay.state import STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-
     from starlette.requests import Request
 
-    from relay.database.listener import Listener
+    from relay.admin.ops import Ops
     from relay.delivery.hub import Hub
-    from relay.records import Event
-
-STATES = ("connecting", "catching up", "live", "stale", "draining")
-LATENESS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
-
-
-class Lateness(Collector):
-    """A histogram at a fifth of the library's price: it is paid for each frame. Its count is that of the frames."""
-
-    def __init__(self, name: str, text: str) -> None:
-        self._name, self._text = name, text
-        self._counts = [0] * (len(LATENESS) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """One more."""
-        self._counts[bisect_left(LATENESS, seconds)] += 1
-        self._sum += seconds
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """For the registry."""
-        bounds = [*(str(float(bound)) for bound in LATENESS), "+Inf"]
-        yield HistogramMetricFamily(
-            self._name, self._text, list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
-        )
-
-
-class Metrics:
-    """All counters of one relay, in a registry of its own."""
-
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        name = "after_hours_relay_"
-        self.state = Gauge(f"{name}state", "1 for the state the relay is in", ["state"], registry=registry)
-        self.polling = Gauge(f"{name}polling", "1 while the canary does not come back", registry=registry)
-        self.canary = Gauge(f"{name}canary_seconds", "Last round trip of the canary NOTIFY", registry=registry)
-        self.queue = Gauge(f"{name}notification_queue_usage", "pg_notification_queue_usage()", registry=registry)
-        self.heartbeat = Gauge(
-            f"{name}emitter_heartbeat_age_seconds", "Age of the emitter's heartbeat", registry=registry
-        )
-        self.connects = Counter(f"{name}connects", "Connections made to PostgreSQL", registry=registry)
-        self.reads = Counter(f"{name}reads", "Reads of the event log", registry=registry)
-        self.empty = Counter(f"{name}empty_wakeups", "Wake-ups that found nothing", registry=registry)
-        self.events = Counter(f"{name}events", "Events read", registry=registry)
-        self.since_due = Lateness(f"{name}due_to_sent_seconds", "Due instant to socket")
-        self.since_emitted = Lateness(f"{name}emitted_to_sent_seconds", "Emitted to socket")
-        registry.register(self.since_due)
-        registry.register(self.since_emitted)
-        self.sockets = Gauge(f"{name}sockets", "Clients connected", registry=registry)
-        self.buffered = Gauge(f"{name}buffered_bytes", "Bytes waiting for clients that read slowly", registry=registry)
-        self.slow = Counter(f"{name}slow_disconnects", "Clients cut for not reading", registry=registry)
-        self.silent = Counter(f"{name}silent_disconnects", "Clients cut for not answering a ping", registry=registry)
-        self.closed = Counter(f"{name}closed", "Connections closed by the relay", ["code"], registry=registry)
-        self.refused = Counter(f"{name}refused", "Clients refused", ["reason"], registry=registry)
-        self.receipts_dropped = Counter(f"{name}receipts_dropped", "Receipts not kept", registry=registry)
-        self.rescues = Counter(f"{name}rescues", "Passes of announcing made for a stopped scheduler", registry=registry)
-
-    def sent(self, event: Event, now: datetime) -> None:
-        """An event went to a socket."""
-        self.since_due.observe((now - event.due_at).total_seconds())
-        self.since_emitted.observe((now - event.emitted_at).total_seconds())
+    from relay.metrics import Metrics
+    from relay.state import RelayState
 
 
 class Health:
     """The routes of the admin address, and /livez of the public one."""
 
-    def __init__(self, hub: Hub, listener: Listener, metrics: Metrics) -> None:
+    def __init__(self, hub: Hub, state: RelayState, metrics: Metrics, ops: Ops) -> None:
         self._hub = hub
-        self._listener = listener
+        self._state = state
         self._metrics = metrics
-        self._ops = Ops(hub, listener)
+        self._ops = ops
 
     def public(self) -> list[Route]:
         """Routes for everybody."""
@@ -114,17 +48,17 @@ class Health:
 
     async def readyz(self, _request: Request) -> Response:
         """200 while live; the reason in any case."""
-        listener = self._listener
-        ready = listener.state == "live"
-        said = {"ready": ready, "state": listener.state, "mode": listener.mode, "reason": listener.reason}
-        return JSONResponse(said, status_code=200 if ready else 503)
+        state = self._state
+        ready = state.name == "live"
+        body = {"ready": ready, "state": state.name, "mode": state.mode, "reason": state.reason}
+        return JSONResponse(body, status_code=200 if ready else 503)
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus text."""
         metrics = self._metrics
-        for state in STATES:
-            metrics.state.labels(state).set(state == self._listener.state)
-        metrics.polling.set(self._listener.mode == "polling")
+        for name in STATES:
+            metrics.state.labels(name).set(name == self._state.name)
+        metrics.polling.set(self._state.mode == "polling")
         metrics.sockets.set(self._hub.count)
-        metrics.buffered.set(sum(socket.sink.buffered() for socket in self._hub.sockets()))
+        metrics.buffered.set(sum(connection.transport.buffered() for connection in self._hub.connections()))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

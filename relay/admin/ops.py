@@ -1,4 +1,4 @@
-"""The operations page: read-only, of aggregates; HTML for people, the same as JSON for programs. No user ids."""
+"""The operations page, /ops: aggregates without user ids, as HTML for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ import asyncio
 import base64
 import hashlib
 import json
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from relay.admin.panels import sections
+from relay.admin.panels import about, is_good, panels, verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
 
-    from relay.database.listener import Listener
     from relay.delivery.hub import Hub
+    from relay.state import RelayState
 
-HTML, STYLE, SCRIPT = ((Path(__file__).parent / f"ops.{kind}").read_text() for kind in ("html", "css", "js"))
-SHELL = Template(HTML)
-FRESH_SECONDS = 2.0  # however many people look, the database is asked once in so long
+HERE = Path(__file__).parent
+STYLE, SCRIPT = ((HERE / f"ops.{kind}").read_text() for kind in ("css", "js"))
+PAGE = Environment(
+    loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+).get_template("ops.html")
+FRESH_SECONDS = 2.0  # for which an answer of the database is kept, however many requests come
 
 
 def _hash(text: str) -> str:
@@ -40,13 +45,13 @@ HEADERS = {
 class Ops:
     """What /ops answers."""
 
-    def __init__(self, hub: Hub, listener: Listener) -> None:
+    def __init__(self, hub: Hub, state: RelayState, fetch_status: Callable[[], Awaitable[str]]) -> None:
         self._hub = hub
-        self._listener = listener
+        self._state, self._fetch_status = state, fetch_status
         self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
         self._database: dict[str, Any] | None = None
-        self._error: str | None = None  # why there is no database half
+        self._error: str | None = None  # why there is no answer of the database
 
     async def answer(self, request: Request) -> Response:
         """The page for a browser, JSON for everything else."""
@@ -59,9 +64,9 @@ class Ops:
     def _relay(self) -> dict[str, Any]:
         return {
             "node": self._hub.node,
-            "state": self._listener.state,
-            "mode": self._listener.mode,
-            "reason": self._listener.reason,
+            "state": self._state.name,
+            "mode": self._state.mode,
+            "reason": self._state.reason,
             "sockets": self._hub.count,
             "users": len(self._hub.users),
         }
@@ -71,7 +76,7 @@ class Ops:
         async with self._asking:
             if loop.time() - self._asked_at > FRESH_SECONDS:
                 try:
-                    self._database, self._error = json.loads(await self._listener.status()), None
+                    self._database, self._error = json.loads(await self._fetch_status()), None
                 except ConnectionError as error:
                     self._database, self._error = None, str(error)
                 self._asked_at = loop.time()
@@ -79,37 +84,12 @@ class Ops:
 
 
 def page(relay: dict[str, Any], database: dict[str, Any] | None, error: str | None = None) -> str:
-    """The whole page. error: why there is no database half."""
-    return SHELL.substitute(
-        title=f"{'' if is_good(relay, database) else '✗ '}After Hours operations",
-        style=STYLE,
-        main=verdict(relay, database, error) + "".join(sections(database) if database else ()),
-        script=SCRIPT,
-    )
-
-
-def is_good(relay: dict[str, Any], database: dict[str, Any] | None) -> bool:
-    """True if nobody has to do anything."""
-    return relay["state"] == "live" and database is not None and all(check["ok"] for check in database["health"])
-
-
-def verdict(relay: dict[str, Any], database: dict[str, Any] | None, error: str | None = None) -> str:
-    """The one sentence, and which relay says it."""
-    if database is None:
-        text = (
-            f"The database did not answer this page: {error or relay['reason']}. To find out why: python -m relay check"
-        )
-    else:
-        bad = sum(not check["ok"] for check in database["health"])
-        count = len(database["health"])
-        text = f"{bad} of {count} checks not good" if bad else f"All {count} checks are good"
-        if relay["state"] != "live":
-            text += f"; this relay is {relay['state']}: {relay['reason']}"
-    about = f"relay {relay['node']}: {relay['state']}, {relay['reason']}; "
-    about += f"{relay['sockets']} sockets of {relay['users']} users"
-    if database is not None:
-        about += f"; database time {database['serverTime']}, PostgreSQL {database['serverVersion']}"
-    return (
-        f'<p id="verdict" class="{"good" if is_good(relay, database) else "bad"}">{escape(text)}</p>'
-        f'<p class="dim">{escape(about)}</p>'
+    """The whole page. error: why there is no answer of the database."""
+    return PAGE.render(
+        is_good=is_good(relay, database),
+        verdict=verdict(relay, database, error),
+        about=about(relay, database),
+        panels=panels(database) if database else (),
+        style=Markup(STYLE),  # noqa: S704 - our own file
+        script=Markup(SCRIPT),  # noqa: S704 - our own file
     )

@@ -1,79 +1,115 @@
-"""The panels of the operations page: checks, charts, tables of what relay_status() says. Writes HTML, asks nobody."""
+"""The contents of the operations page, from the answer of relay_status(); ops.html lays them out."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from relay.admin.charts import chart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 PROMISED_MS = 20.0  # p99 of lateness
 NONE = "-"
 
+Fact = tuple[str, object]  # a name and its value
 
-def sections(of: dict[str, Any]) -> Iterable[str]:
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the first cell of each row is its heading. wide: the column whose text may wrap."""
+
+    key: str
+    names: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    wide: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A part of the page, below its heading. checks: rows of after_hours.health."""
+
+    title: str
+    checks: Sequence[dict[str, Any]] = ()
+    facts: Sequence[Fact] = ()
+    charts: Sequence[Markup] = ()
+    table: Table | None = None
+
+
+def is_good(relay: dict[str, Any], database: dict[str, Any] | None) -> bool:
+    """True if nothing on the page needs attention."""
+    return relay["state"] == "live" and database is not None and all(check["ok"] for check in database["health"])
+
+
+def verdict(relay: dict[str, Any], database: dict[str, Any] | None, error: str | None) -> str:
+    """The page in one sentence. error: why there is no answer of the database."""
+    if database is None:
+        reason = error or relay["reason"]
+        return f"The database did not answer this page: {reason}. To find out why: python -m relay check"
+    bad = sum(not check["ok"] for check in database["health"])
+    count = len(database["health"])
+    text = f"{bad} of {count} checks not good" if bad else f"All {count} checks are good"
+    if relay["state"] != "live":
+        text += f"; this relay is {relay['state']}: {relay['reason']}"
+    return text
+
+
+def about(relay: dict[str, Any], database: dict[str, Any] | None) -> str:
+    """Which relay and which database the page is about."""
+    text = f"relay {relay['node']}: {relay['state']}, {relay['reason']}; "
+    text += f"{relay['sockets']} sockets of {relay['users']} users"
+    if database is not None:
+        text += f"; database time {database['serverTime']}, PostgreSQL {database['serverVersion']}"
+    return text
+
+
+def panels(status: dict[str, Any]) -> list[Panel]:
     """Everything below the verdict."""
-    now = datetime.fromisoformat(of["serverTime"])
-    hour = of["lastHour"]
-    yield section("Health", checks(of["health"]))
-    yield section(
-        "Announcing",
-        facts(
-            ("events in the last hour", hour["events"]),
-            ("late, p50 / p99", f"{ms(hour['latenessP50Ms'])} / {ms(hour['latenessP99Ms'])}"),
-            ("written to a client", hour["written"]),
-            ("acknowledged", hour["acknowledged"]),
-            ("acknowledged after, p50", ms(hour["ackP50Ms"])),
-            ("warned now, unacknowledged", of["unreachedWarnings"]),
-            ("last heartbeat", ago(of["heartbeatAgeSeconds"])),
-        )
-        + f'<div class="charts">{lateness(of["lateness"], now)}{upcoming(of["upcoming"], now)}</div>',
+    return [
+        Panel("Health", checks=sorted(status["health"], key=lambda check: check["ok"])),
+        announcing(status),
+        purging(status),
+        Panel("Jobs", table=jobs(status["jobs"])),
+        Panel("Relays", table=relays(status["relays"])),
+    ]
+
+
+def announcing(status: dict[str, Any]) -> Panel:
+    """The last hour, the lateness of a day, what falls due next."""
+    now = datetime.fromisoformat(status["serverTime"])
+    hour = status["lastHour"]
+    facts = (
+        ("events in the last hour", hour["events"]),
+        ("late, p50 / p99", f"{ms(hour['latenessP50Ms'])} / {ms(hour['latenessP99Ms'])}"),
+        ("written to a client", hour["written"]),
+        ("acknowledged", hour["acknowledged"]),
+        ("acknowledged after, p50", ms(hour["ackP50Ms"])),
+        ("warned now, unacknowledged", status["unreachedWarnings"]),
+        ("last heartbeat", ago(status["heartbeatAgeSeconds"])),
     )
-    yield section("Purging", purges(of))
-    yield section("Jobs", jobs(of["jobs"]))
-    yield section("Relays", relays(of["relays"]))
+    return Panel(
+        "Announcing", facts=facts, charts=(lateness(status["lateness"], now), upcoming(status["upcoming"], now))
+    )
 
 
-def section(title: str, inside: str) -> str:
-    """A part with its heading."""
-    key = title.lower()
-    return f'<section aria-labelledby="{key}"><h2 id="{key}">{title}</h2>{inside}</section>'
-
-
-def checks(health: Sequence[dict[str, Any]]) -> str:
-    """The checks, those that need somebody first, with the command to type."""
-    items = []
-    for check in sorted(health, key=lambda check: check["ok"]):
-        command = f'<pre tabindex="0" aria-label="what to type">{escape(check["next"])}</pre>' if check["next"] else ""
-        state = "good" if check["ok"] else "bad"
-        name = escape(check["check"].replace("_", " "))
-        detail = escape(check["detail"])
-        items.append(f'<li class="{state}"><b>{name}</b> <small>{state}</small><p>{detail}</p>{command}</li>')
-    return f'<ul class="checks">{"".join(items)}</ul>'
-
-
-def facts(*pairs: tuple[str, object]) -> str:
-    """Names and values."""
-    return f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>' for name, value in pairs)}</dl>"
-
-
-def lateness(hours: Sequence[dict[str, Any]], now: datetime) -> str:
+def lateness(hours: Sequence[dict[str, Any]], now: datetime) -> Markup:
     """Lateness per hour, on a scale of powers of ten."""
     known = {row["hour"]: (float(row["p50Ms"]), float(row["p99Ms"])) for row in hours}
     first = now.replace(minute=0, second=0, microsecond=0)
     steps = [first - timedelta(hours=back) for back in range(23, -1, -1)]
     rows = [(f"{step:%H:00}", known.get(stamp(step), (0.0, 0.0))) for step in steps]
-    return chart(
+    html = chart(
         "lateness", "Late by, per hour (UTC)", ("p50", "p99"), rows,
         unit="ms", log_from=1.0, mark=(PROMISED_MS, "20 ms, if known a second ahead"),
     )  # fmt: skip
+    return Markup(html)  # noqa: S704 - chart() escapes
 
 
-def upcoming(minutes: Sequence[dict[str, Any]], now: datetime) -> str:
+def upcoming(minutes: Sequence[dict[str, Any]], now: datetime) -> Markup:
     """What falls due in the next half hour, per minute."""
     known = {row["minute"]: (row["warnings"], row["ends"]) for row in minutes}
     steps = [now.replace(second=0, microsecond=0) + timedelta(minutes=ahead) for ahead in range(30)]
@@ -81,81 +117,70 @@ def upcoming(minutes: Sequence[dict[str, Any]], now: datetime) -> str:
     title = "Due in the next 30 minutes (UTC)"
     if sum(sum(values) for _, values in rows) >= 1000:
         title += ", as far as the first 1,000 of each kind go"
-    return chart("upcoming", title, ("warnings", "ends"), rows, unit="sessions", stacked=True)
+    html = chart("upcoming", title, ("warnings", "ends"), rows, unit="sessions", stacked=True)
+    return Markup(html)  # noqa: S704 - chart() escapes
 
 
-def purges(of: dict[str, Any]) -> str:
-    """Fourteen days of purging, and what waits for it."""
-    days = of["purges"]
-    backlog = of["backlog"]
+def purging(status: dict[str, Any]) -> Panel:
+    """Fourteen days of purging, and the backlog."""
+    days, backlog = status["purges"], status["backlog"]
     last = next((day for day in reversed(days) if day["statuses"]), None)
-
-    def per_day(key: str, title: str, field: str, unit: str) -> str:
-        return chart(key, title, (title,), [(day["day"][5:], (float(day[field]),)) for day in days], unit=unit)
-
+    facts = (
+        ("kept after expiry", status["retention"]),
+        ("last day with runs", f"{last['day']}: {last['statuses']}" if last else "none yet"),
+        ("matches overdue", sum(row["matches"] for row in backlog)),
+        ("held or set aside", sum(row["held"] + row["setAside"] for row in backlog)),
+    )
     waiting = [(row["day"][5:], (row["matches"], row["held"] + row["setAside"])) for row in backlog]
     kinds = ("to go", "held or set aside")
-    return (
-        facts(
-            ("kept after expiry", of["retention"]),
-            ("last day with runs", f"{last['day']}: {last['statuses']}" if last else "none yet"),
-            ("matches overdue", sum(row["matches"] for row in backlog)),
-            ("held or set aside", sum(row["held"] + row["setAside"] for row in backlog)),
-        )
-        + '<div class="charts">'
-        + per_day("deleted", "Messages deleted per day", "messages", "messages")
-        + per_day("duration", "Time spent purging per day", "seconds", "s")
-        + chart("backlog", "Overdue by the day they fell due", kinds, waiting, unit="matches", stacked=True)
-        + "</div>"
+    title = "Overdue by the day they fell due"
+    charts = (
+        per_day(days, "deleted", "Messages deleted per day", "messages", "messages"),
+        per_day(days, "duration", "Time spent purging per day", "seconds", "s"),
+        Markup(chart("backlog", title, kinds, waiting, unit="matches", stacked=True)),  # noqa: S704 - chart() escapes
     )
+    return Panel("Purging", facts=facts, charts=charts)
 
 
-def jobs(rows: Sequence[dict[str, Any]]) -> str:
+def per_day(days: Sequence[dict[str, Any]], key: str, title: str, field: str, unit: str) -> Markup:
+    """One field of the purges, per day."""
+    rows = [(day["day"][5:], (float(day[field]),)) for day in days]
+    return Markup(chart(key, title, (title,), rows, unit=unit))  # noqa: S704 - chart() escapes
+
+
+def jobs(rows: Sequence[dict[str, Any]]) -> Table:
     """pg_cron's jobs."""
-    return table(
-        "jobs",
-        ("job", "schedule", "next run (UTC)", "last start", "took", "ended", "what for"),
-        [
-            (
-                row["job"],
-                row["schedule"] or "not scheduled",
-                short(row["nextRun"]),
-                short(row["lastStart"]),
-                "running" if row["isRunning"] else NONE if row["lastSeconds"] is None else f"{row['lastSeconds']} s",
-                row["lastStatus"] or NONE,
-                row["purpose"],
-            )
-            for row in rows
-        ],
-    )
-
-
-def relays(rows: Sequence[dict[str, Any]]) -> str:
-    """Every relay that has reported to this database."""
-    return table(
-        "relays",
-        ("node", "state", "mode", "sockets", "canary", "seen"),
-        [
-            (r["node"], r["state"], r["mode"] or NONE, r["sockets"], ms(r["canaryMs"]), ago(r["seenSecondsAgo"]))
-            for r in rows
-        ],
-    )
-
-
-def table(key: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table that scrolls sideways on a phone."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    body = "".join(
-        f'<tr><th scope="row">{escape(str(row[0]))}</th>'
-        + "".join(f'<td{" class=wide" if name == "what for" else ""}>{escape(str(cell))}</td>'
-                  for name, cell in zip(names[1:], row[1:], strict=True))
-        + "</tr>"
+    names = ("job", "schedule", "next run (UTC)", "last start", "took", "ended", "what for")
+    cells = [
+        (
+            row["job"],
+            row["schedule"] or "not scheduled",
+            short(row["nextRun"]),
+            short(row["lastStart"]),
+            "running" if row["isRunning"] else NONE if row["lastSeconds"] is None else f"{row['lastSeconds']} s",
+            row["lastStatus"] or NONE,
+            row["purpose"],
+        )
         for row in rows
-    )  # fmt: skip
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{key}, a table">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    ]
+    return Table("jobs", names, cells, wide="what for")
+
+
+def relays(rows: Sequence[dict[str, Any]]) -> Table:
+    """Every relay that has reported to this database."""
+    names = ("node", "state", "mode", "sockets", "canary", "seen")
+    cells = [
+        (
+            row["node"],
+            row["state"],
+            row["mode"] or NONE,
+            row["sockets"],
+            ms(row["canaryMs"]),
+            ago(row["seenSecondsAgo"]),
+        )
+        for row in rows
+    ]
+    return Table("relays", names, cells)
 
 
 def stamp(instant: datetime) -> str:

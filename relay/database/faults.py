@@ -1,7 +1,7 @@
-"""What can go wrong with a call: the connection is lost, or the database answers strangely. Only these two.
+"""The two failures of a call: the connection is lost, or the answer is unexpected.
 
-A lost connection is made again, and what was asked is asked again. A strange answer (an error of a function, rows of
-another shape) would be the same over a new connection: it is told once, and never the end of the process.
+After a lost connection the relay connects again and repeats the call. An unexpected answer (an error of a function,
+rows of another shape) would be the same over a new connection: it is logged once and never ends the process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import asyncpg
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+    from relay.state import RelayState
 
 log = logging.getLogger("relay.database")
 
@@ -29,56 +31,53 @@ LOST = (
     asyncpg.InternalClientError,
     *POOLED,
 )
-FAILURES = 16  # calls without one success: then it isn't the fault of a few elements
+FAILURES = 16  # calls without one success: then the call is at fault, not a few rows
 
 
-class StrangeAnswer(Exception):
-    """The database answers, but not as agreed."""
+class UnexpectedAnswer(Exception):
+    """An error of a function, or rows of another shape than agreed."""
 
 
 def is_lost(error: BaseException) -> bool:
-    """True if there is no use in asking again over this connection; not for asyncpg's InterfaceErrors about values."""
+    """True if the connection is of no further use; asyncpg's InterfaceErrors about values leave it usable."""
     return isinstance(error, LOST) or (
         isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError | TypeError)
     )
 
 
-class Strangeness:
-    """The calls that are answered strangely at present, with the reason; each reason is logged once."""
+class CallFaults:
+    """The calls that the database answers unexpectedly at present: logged once per reason, shown as state.fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: RelayState) -> None:
+        self._state = state
         self._reasons: dict[str, str] = {}
 
-    @property
-    def reason(self) -> str | None:
-        """One sentence for /readyz; None while all is well."""
-        told = "; ".join(f"{call}: {reason}" for call, reason in self._reasons.items())
-        return f"the database answers strangely: {told}" if told else None
-
-    def note(self, call: str, error: StrangeAnswer | None) -> None:
-        """The outcome of a call."""
+    def record(self, call: str, error: UnexpectedAnswer | None) -> None:
+        """Record the outcome of a call; None: it succeeded."""
         if error is None:
             self._reasons.pop(call, None)
-            return
-        reason = str(error).partition("\n")[0][:300]
-        if self._reasons.get(call) != reason:
-            log.warning("the database answers strangely", extra={"call": call, "reason": reason})
-        self._reasons[call] = reason
+        else:
+            reason = str(error).partition("\n")[0][:300]
+            if self._reasons.get(call) != reason:
+                log.warning("unexpected answer of the database", extra={"call": call, "reason": reason})
+            self._reasons[call] = reason
+        faults = "; ".join(f"{each}: {reason}" for each, reason in self._reasons.items())
+        self._state.fault = f"unexpected answer of the database: {faults}" if faults else None
 
-    async def noted(self, call: str, answer: Awaitable[Result]) -> Result | None:
-        """The answer to a call, its outcome noted; None when it is strange."""
+    async def recorded(self, call: str, answer: Awaitable[Result]) -> Result | None:
+        """Await the answer to a call and record its outcome; None if it is unexpected."""
         try:
             result = await answer
-        except StrangeAnswer as error:
-            self.note(call, error)
+        except UnexpectedAnswer as error:
+            self.record(call, error)
             return None
-        self.note(call, None)
+        self.record(call, None)
         return result
 
 
 async def call_in_parts(
     call: Callable[[Sequence[Row]], Awaitable[Sequence[Result]]], rows: Sequence[Row]
-) -> tuple[list[Result | None], StrangeAnswer | None]:
+) -> tuple[list[Result | None], UnexpectedAnswer | None]:
     """Results in the order of the rows, None for each row at fault; the last error, None if there was none.
 
     A batch that fails is halved until the rows at fault are alone. After FAILURES calls without one success it is the
@@ -92,7 +91,7 @@ async def call_in_parts(
         try:
             results[part.start : part.stop] = await call(rows[part.start : part.stop])
             succeeded = True
-        except StrangeAnswer as error:
+        except UnexpectedAnswer as error:
             failures, last = failures + 1, error
             if failures >= FAILURES and not succeeded:
                 break

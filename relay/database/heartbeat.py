@@ -11,60 +11,56 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from relay.database.faults import StrangeAnswer, call_in_parts
+from relay.database.faults import UnexpectedAnswer, call_in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from relay.admin.health import Metrics
-    from relay.database.faults import Strangeness
-    from relay.database.listener import Listener
+    from relay.database.faults import CallFaults
     from relay.database.session import DatabaseSession
     from relay.delivery.hub import Hub
     from relay.delivery.receipts import Receipt, Receipts
+    from relay.metrics import Metrics
+    from relay.state import RelayState
 
 log = logging.getLogger("relay.heartbeat")
 
 BEAT_SECONDS = 10.0
-RESCUE_SECONDS = 1.0  # between passes made for a stopped scheduler
+RESCUE_SECONDS = 1.0  # between two passes on behalf of a stopped scheduler
 RECEIPT_SECONDS = 1.0
 RECEIPTS_AT_ONCE = 2000
 LEAVE_SECONDS = 1.0
-ROUND_SECONDS = 30  # at most, in which every connected user is looked at
+ROUND_SECONDS = 30  # in which every connected user is asked about
 BLOCKS_AT_ONCE = 500
 
 
 class Heartbeat:
-    """Runs over the calling connection of a session; a lost connection ends the session."""
+    """Periodic calls over the calling connection of a session. A lost connection is raised and ends the session."""
 
-    def __init__(self, hub: Hub, metrics: Metrics, receipts: Receipts, strangeness: Strangeness) -> None:
+    def __init__(self, hub: Hub, metrics: Metrics, receipts: Receipts, state: RelayState, faults: CallFaults) -> None:
         self._hub = hub
         self._metrics = metrics
         self._receipts = receipts
-        self._strangeness = strangeness
+        self._state = state
+        self._faults = faults
         self._started = datetime.now(UTC)
-        self._changed = asyncio.Event()
-        self.canary: float | None = None
 
-    def changed(self) -> None:
-        """State or mode has changed: say so now, not at the next beat."""
-        self._changed.set()
-
-    async def keep_beating(self, session: DatabaseSession, listener: Listener) -> None:
-        """Say that this relay lives, and do what is wanted of it."""
+    async def keep_beating(self, session: DatabaseSession) -> None:
+        """Call relay_beat every BEAT_SECONDS and at each change of state; make a rescue pass if it asks for one."""
         while True:
-            self._changed.clear()
-            beat = self._beat(session, listener.state, listener.mode)
-            wants_rescue = await self._strangeness.noted("relay_beat", beat) or False
-            if wants_rescue and not listener.is_draining:
+            self._state.changed.clear()
+            beat = self._beat(session, self._state.name, self._state.mode)
+            wants_rescue = await self._faults.recorded("relay_beat", beat) or False
+            if wants_rescue and not self._state.is_draining:
                 await self._rescue(session)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RESCUE_SECONDS if wants_rescue else BEAT_SECONDS):
-                    await self._changed.wait()
+                    await self._state.changed.wait()
 
     async def _beat(self, session: DatabaseSession, state: str, mode: str | None) -> bool:
-        canary = None if self.canary is None else timedelta(seconds=self.canary)
+        seconds = self._state.probe_seconds
+        canary = None if seconds is None else timedelta(seconds=seconds)
         wanted = await session.beat(self._hub.node, state, mode, self._hub.count, canary, self._started)
         self._receipts.wanted = wanted.receipts
         self._metrics.queue.set(wanted.queue_usage)
@@ -75,18 +71,14 @@ class Heartbeat:
     async def _rescue(self, session: DatabaseSession) -> None:
         try:
             counts = await session.rescue()
-        except (
-            StrangeAnswer,
-            asyncpg.QueryCanceledError,
-            TimeoutError,
-        ) as error:  # another one announces, and takes long
+        except (UnexpectedAnswer, asyncpg.QueryCanceledError, TimeoutError) as error:  # another pass holds the lock
             log.warning("no rescue", extra={"reason": f"{type(error).__name__}: {error}"})
         else:
             self._metrics.rescues.inc()
-            log.warning("announced for a stopped scheduler", extra={"counts": counts})
+            log.warning("announced on behalf of a stopped scheduler", extra={"counts": counts})
 
     async def keep_receipts(self, session: DatabaseSession) -> None:
-        """Write receipts once a second."""
+        """Write receipts every RECEIPT_SECONDS."""
         while True:
             await asyncio.sleep(RECEIPT_SECONDS)
             await self._write_receipts(session)
@@ -102,14 +94,14 @@ class Heartbeat:
             return part
 
         written, error = await call_in_parts(write, rows)
-        self._strangeness.note("relay_receipts", error)
+        self._faults.record("relay_receipts", error)
         self._metrics.receipts_dropped.inc(written.count(None))
 
     async def keep_checking_blocks(self, session: DatabaseSession) -> None:
-        """Ask again and again whether connected users are still let in, all of them in ROUND_SECONDS.
+        """Ask whether connected users are blocked, all of them once in ROUND_SECONDS.
 
-        relay_events answers with what changed in the last minute: by the clock, at the instant of writing. A change
-        whose transaction is committed later than that, or that no NOTIFY announces, is found only here.
+        relay_events returns the changes of the last minute, by the clock at the instant of writing. A change whose
+        transaction commits later than that, or that is not followed by a NOTIFY, is found only here.
         """
         while True:
             await asyncio.sleep(1.0)
@@ -133,7 +125,7 @@ class Heartbeat:
                     self._hub.refuse_token(request.user, request.issued_at, result.blocked_ms)
 
     async def sign_off(self, session: DatabaseSession) -> None:
-        """The process ends: the last receipts, and a goodbye that takes our row along."""
+        """Write the last receipts and remove this relay's row, before the process ends."""
         with suppress(Exception):
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._write_receipts(session)

@@ -1,4 +1,4 @@
-"""Checks that LISTEN works: a NOTIFY sent over the other connection every two seconds has to come back."""
+"""Check that LISTEN works: every PROBE_SECONDS a NOTIFY with a nonce is sent over the other connection."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from relay.admin.health import Metrics
-    from relay.database.faults import Strangeness
-    from relay.database.heartbeat import Heartbeat
+    from relay.database.faults import CallFaults
     from relay.database.session import DatabaseSession
+    from relay.metrics import Metrics
+    from relay.state import RelayState
 
 log = logging.getLogger("relay.probe")
 
@@ -20,44 +20,48 @@ PROBE_SECONDS = 2.0
 
 
 class ListenProbe:
-    """mode: None until it is known, then notify or polling. Behind a pooler it proves nothing, and we poll."""
+    """Sets state.mode to "notify" while the nonces come back, else to "polling".
 
-    def __init__(self, metrics: Metrics, heartbeat: Heartbeat, strangeness: Strangeness) -> None:
+    pooled: a transaction pooler is in between. A nonce that comes back proves nothing then; the mode stays "polling".
+    """
+
+    def __init__(self, metrics: Metrics, state: RelayState, faults: CallFaults) -> None:
         self._metrics = metrics
-        self._strangeness = strangeness
-        self._heartbeat = heartbeat
+        self._state = state
+        self._faults = faults
         self._nonce: str | None = None
         self._sent_at = 0.0
-        self.mode: str | None = None
         self.pooled = False
 
     def forget(self) -> None:
-        """The connection is gone."""
+        """The session has ended: the mode is not known any more."""
         self._nonce = None
-        self.mode = None
+        self._state.mode = None
 
     async def keep_sending(self, session: DatabaseSession) -> None:
-        """For as long as the session lasts: a call that hangs ends it."""
+        """Send probes for as long as the session lasts; a call that hangs ends the session."""
         while True:
             self._nonce = nonce = secrets.token_hex(8)
-            self._sent_at = time.monotonic()  # before: it may be back before the call is
-            await self._strangeness.noted("relay_probe", session.probe(nonce))
+            self._sent_at = time.monotonic()  # before the call: the NOTIFY may arrive before the call returns
+            await self._faults.recorded("relay_probe", session.probe(nonce))
             await asyncio.sleep(PROBE_SECONDS)
-            if self._nonce == nonce and self.mode != "polling":
-                log.warning("deaf: polling every second", extra={"seconds": PROBE_SECONDS})
+            if self._nonce == nonce and self._state.mode != "polling":
+                log.warning(
+                    "the probe's NOTIFY does not come back: polling every second", extra={"seconds": PROBE_SECONDS}
+                )
                 self._change("polling")
 
-    def heard(self, payload: str) -> None:
-        """Something came on the probe's channel: anybody may send there, only our nonce counts."""
+    def on_notify(self, payload: str) -> None:
+        """Take a payload of the probe's channel. Any role may send there; only our nonce counts."""
         if payload != self._nonce or self.pooled:
             return
         self._nonce = None
-        self._heartbeat.canary = time.monotonic() - self._sent_at
-        self._metrics.canary.set(self._heartbeat.canary)
-        if self.mode != "notify":
-            log.info("hears NOTIFY")
+        self._state.probe_seconds = time.monotonic() - self._sent_at
+        self._metrics.canary.set(self._state.probe_seconds)
+        if self._state.mode != "notify":
+            log.info("the probe's NOTIFY comes back")
             self._change("notify")
 
     def _change(self, mode: str) -> None:
-        self.mode = mode
-        self._heartbeat.changed()
+        self._state.mode = mode
+        self._state.changed.set()

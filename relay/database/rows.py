@@ -1,4 +1,4 @@
-"""Rows of the relay's functions as our own types. The shape is checked here and nowhere else: raises StrangeAnswer."""
+"""Rows of the relay's functions as types of records.py. Each checks the shape and raises UnexpectedAnswer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from relay.database.faults import StrangeAnswer
+from relay.database.faults import UnexpectedAnswer
 from relay.frames import text_frame
 from relay.records import CURSOR, AttachResult, Block, Cursor, Event, Page, Wanted
 
@@ -22,7 +22,7 @@ Row = Any  # an asyncpg.Record: its columns are what is to be checked
 def need(value: object, kind: type[Kind], what: str) -> Kind:
     """The value, which has to be of this kind."""
     if not isinstance(value, kind):
-        raise StrangeAnswer(f"{what} is {value!r:.80}, not {kind.__name__}")
+        raise UnexpectedAnswer(f"{what} is {value!r:.80}, not {kind.__name__}")
     return value
 
 
@@ -34,7 +34,7 @@ def optional(value: object, kind: type[Kind], what: str) -> Kind | None:
 def one_of(value: object, words: Sequence[str], what: str) -> str:
     """The value, which has to be one of these words."""
     if value not in words:
-        raise StrangeAnswer(f"{what} is {value!r:.80}")
+        raise UnexpectedAnswer(f"{what} is {value!r:.80}")
     return str(value)
 
 
@@ -46,7 +46,7 @@ def text_of(rows: Sequence[Row]) -> str:
 def cursor_of(value: object) -> Cursor:
     """The value, which has to be a cursor."""
     if not isinstance(value, str) or not CURSOR.fullmatch(value):
-        raise StrangeAnswer(f"a cursor is {value!r:.80}")
+        raise UnexpectedAnswer(f"a cursor is {value!r:.80}")
     return Cursor(value)
 
 
@@ -67,7 +67,7 @@ def event_of(user: object, *columns: object) -> Event:
 def page_of(rows: Sequence[Row], asked: Cursor | None) -> Page:
     """The answer of relay_events to a cursor."""
     if not rows or rows[0]["kind"] != "head":
-        raise StrangeAnswer("no head row")
+        raise UnexpectedAnswer("no head row")
     head = rows[0]
     page = Page(
         need(head["life"], str, "life"),
@@ -76,7 +76,7 @@ def page_of(rows: Sequence[Row], asked: Cursor | None) -> Page:
         need(head["more"], bool, "more"),
     )
     if page.more and (page.start != "replayed" or page.cursor == asked):
-        raise StrangeAnswer(f"more is true, and there is no progress from {asked}")
+        raise UnexpectedAnswer(f"more is true, and there is no progress from {asked}")
     for row in rows[1:]:
         if row["kind"] == "event":
             columns = (row[name] for name in ("id", "uid", "cursor", "body", "due_at", "emitted_at"))
@@ -96,7 +96,7 @@ def page_of(rows: Sequence[Row], asked: Cursor | None) -> Page:
 def results_of(rows: Sequence[Row], requests: Sequence[AttachRequest]) -> list[AttachResult]:
     """The answer of relay_attach: one row per question, in order."""
     if [row["ord"] for row in rows] != list(range(1, len(requests) + 1)):
-        raise StrangeAnswer(f"{len(rows)} rows for {len(requests)} questions")
+        raise UnexpectedAnswer(f"{len(rows)} rows for {len(requests)} questions")
     return [result_of(row, request.user) for row, request in zip(rows, requests, strict=True)]
 
 
@@ -105,10 +105,10 @@ def result_of(row: Row, user: UUID) -> AttachResult:
     start = one_of(row["start"], ("fresh", "replayed", "reset", "blocked"), "start")
     state = optional(row["state"], str, "state")
     if (state is None) is not (start == "blocked") or (state and not (state[0] == "{" and state[-1] == "}")):
-        raise StrangeAnswer(f"state is {state!r:.80} where start is {start}")
+        raise UnexpectedAnswer(f"state is {state!r:.80} where start is {start}")
     columns = [row[name] or () for name in ("ids", "uids", "cursors", "bodies", "due_ats", "emitted_ats")]
     if len({len(column) for column in columns}) != 1:
-        raise StrangeAnswer("arrays of different length")
+        raise UnexpectedAnswer("arrays of different length")
     return AttachResult(
         need(row["life"], str, "life"),
         need(row["head"], int, "head"),
@@ -123,7 +123,7 @@ def result_of(row: Row, user: UUID) -> AttachResult:
 def wanted_of(rows: Sequence[Row]) -> Wanted:
     """The answer of relay_beat."""
     if len(rows) != 1:
-        raise StrangeAnswer(f"{len(rows)} rows")
+        raise UnexpectedAnswer(f"{len(rows)} rows")
     row = rows[0]
     return Wanted(
         need(row["wants_rescue"], bool, "wants_rescue"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from relay.database import rows as shape
-from relay.database.faults import StrangeAnswer, is_lost
+from relay.database.faults import UnexpectedAnswer, is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,17 +25,17 @@ Made = TypeVar("Made")
 EVENTS = "after_hours_events"
 PROBE = "after_hours_probe"
 CALL_SECONDS = 2.5  # a call that takes longer counts as a dead server
-STATUS_SECONDS = 10.0  # somebody looks at a page; nothing waits for it
+STATUS_SECONDS = 10.0  # for the page /ops; no client waits for it
 PAGE = 1000
 
 
 class DatabaseSession:
-    """A listening and a calling connection to one primary; both live and die together.
+    """A listening and a calling connection to one primary, opened and terminated together.
 
-    pooled: somebody in between hands out another backend for each transaction. Then nothing may be prepared, and
+    pooled: a transaction pooler in between gives each transaction another backend. Then nothing may be prepared, and
     each call is a transaction of its own, which keeps it on one backend.
 
-    A call raises StrangeAnswer, after which the session is as good as before, or what is_lost() tells: then it is not.
+    A call raises UnexpectedAnswer, after which the session is as good as before, or what is_lost() is true for.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class DatabaseSession:
         )
 
     async def attach(self, requests: Sequence[AttachRequest]) -> list[AttachResult]:
-        """Where each of these users starts and what it has missed, of one snapshot."""
+        """Where each of these users starts and what it has missed: in their order, all from one snapshot."""
         return await self._call(
             lambda rows: shape.results_of(rows, requests),
             "select * from after_hours.relay_attach($1, $2, $3)",
@@ -119,7 +120,10 @@ class DatabaseSession:
         )
 
     async def probe(self, nonce: str) -> None:
-        """Send the canary, on the calling connection: only a LISTEN that hears others brings it back."""
+        """NOTIFY the nonce.
+
+        Sent on the calling connection, so that a reply proves that LISTEN receives other sessions' NOTIFYs.
+        """
         await self._call(len, "select after_hours.relay_probe($1)", nonce)
 
     async def beat(
@@ -131,7 +135,7 @@ class DatabaseSession:
         canary: timedelta | None,
         started: datetime,
     ) -> Wanted:
-        """Say that this relay lives."""
+        """Report this relay's state. `canary`: the last round trip of the probe."""
         return await self._call(
             shape.wanted_of,
             "select * from after_hours.relay_beat($1, $2, $3, $4, $5, $6)",
@@ -144,11 +148,11 @@ class DatabaseSession:
         )
 
     async def rescue(self) -> str:
-        """Announce once for a scheduler that has stopped. Also raises StrangeAnswer for AH061 and AH062."""
+        """One announce pass on behalf of a stopped scheduler. Also raises UnexpectedAnswer for AH061 and AH062."""
         return await self._call(shape.text_of, "select after_hours.relay_rescue()")
 
     async def receipts(self, node: str, rows: Sequence[tuple[Event, datetime, datetime | None]]) -> None:
-        """Remember first writes and acknowledgements."""
+        """Store first writes and acknowledgements: (event, written, acknowledged)."""
         await self._call(
             len,
             "select after_hours.relay_receipts($1, $2, $3, $4, $5, $6)",
@@ -161,7 +165,7 @@ class DatabaseSession:
         )
 
     async def status(self) -> str:
-        """Aggregates of the database as JSON text, over a connection of its own: no client waits behind it."""
+        """Aggregates of the database as JSON text, over a connection of its own: no other call waits for it."""
         connection = await self._connect()
         try:
             call = "select after_hours.relay_status()"
@@ -181,15 +185,33 @@ class DatabaseSession:
         *values: Any,
         seconds: float | None = None,
     ) -> Made:
-        """What `made` makes of the rows: what it can't be made of is as strange as an error of the function."""
+        """What `made` makes of the rows. What it raises is an UnexpectedAnswer, as an error of the function is."""
         try:
             if not self._pooled:
                 return made(await connection.fetch(call, *values, timeout=seconds))
             async with connection.transaction():
                 return made(await connection.fetch(call, *values, timeout=seconds))
-        except StrangeAnswer:
+        except UnexpectedAnswer:
             raise
         except Exception as error:
             if is_lost(error):
                 raise
-            raise StrangeAnswer(f"{type(error).__name__}: {error}") from error
+            raise UnexpectedAnswer(f"{type(error).__name__}: {error}") from error
+
+
+def split_hosts(dsn: str) -> list[str]:
+    """One DSN for each host of a multi-host DSN, so that each can be tried with a timeout of its own."""
+    url = urlsplit(dsn)
+    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+    login, at, hosts = url.netloc.rpartition("@")
+    if "," in hosts:
+        return [urlunsplit(url._replace(netloc=login + at + host)) for host in hosts.split(",")]
+    if "," in query.get("host", ""):
+        names = query["host"].split(",")
+        ports = query.get("port", "").split(",")
+        ports = ports * len(names) if len(ports) == 1 else ports
+        each = [
+            query | {"host": name} | ({"port": port} if port else {}) for name, port in zip(names, ports, strict=True)
+        ]
+        return [f"{dsn.partition('?')[0]}?{urlencode(one, quote_via=quote)}" for one in each]
+    return [dsn]

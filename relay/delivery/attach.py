@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from relay.records import AttachRequest, AttachResult, Socket
+    from relay.delivery.connection import Connection
+    from relay.records import AttachRequest, AttachResult
 
     Attach = Callable[[list[AttachRequest]], Awaitable[Sequence[AttachResult | None]]]
-    Waiter = Socket | asyncio.Future[AttachResult | None]
+    Waiter = Connection | asyncio.Future[AttachResult | None]
 
 MIN_BATCH, MAX_BATCH = 25, 500  # users in one call; fewer after each that failed, more after each that did not
 

@@ -9,33 +9,34 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from relay import frames
+from relay import protocol
 from relay.delivery.attach import AttachQueue
-from relay.records import UNKNOWN, AttachRequest, Hold, Socket
+from relay.delivery.connection import Connection, Hold
+from relay.records import UNKNOWN, AttachRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
     from uuid import UUID
 
-    from relay.admin.health import Metrics
     from relay.auth import Identity
     from relay.delivery.attach import Attach, Waiter
+    from relay.delivery.connection import Transport
     from relay.delivery.receipts import Receipts
+    from relay.metrics import Metrics
     from relay.records import AttachResult, Cursor, Event, Page
-    from relay.websocket.stock import Sink
 
 MAX_HELD = 1000  # rows
 
 
 class Hub:
-    """All sockets of this process. Everything but attach_forever() is synchronous: one turn, one state."""
+    """All connections of this process. Everything but attach_forever() is synchronous: one turn, one state."""
 
     def __init__(self, node: str, metrics: Metrics, receipts: Receipts) -> None:
         self.node = node
         self.metrics = metrics
         self.receipts = receipts
-        self.users: dict[UUID, list[Socket]] = {}
+        self.users: dict[UUID, list[Connection]] = {}
         self.count = 0
         self.left = 0  # clients that were here, ever
         self.cursor: Cursor | None = None
@@ -49,43 +50,43 @@ class Hub:
 
     # ---- joining and leaving
 
-    def join(self, identity: Identity, sink: Sink, cursor: Cursor | None, now: float) -> Socket:
+    def join(self, identity: Identity, transport: Transport, cursor: Cursor | None, now: float) -> Connection:
         """Register a client as holding and ask where it starts."""
-        socket = Socket(identity, sink, cursor, joined_at=now, pinged_at=now, drained_at=now)
-        self.users.setdefault(identity.user, []).append(socket)
+        connection = Connection(identity, transport, cursor, joined_at=now, pinged_at=now, drained_at=now)
+        self.users.setdefault(identity.user, []).append(connection)
         self.count += 1
-        self._hold(socket, "hello")
-        return socket
+        self._hold(connection, "hello")
+        return connection
 
-    def leave(self, socket: Socket) -> None:
+    def leave(self, connection: Connection) -> None:
         """Forget a client; harmless when it is forgotten already."""
-        if socket.held is not None:
-            self._queue.drop(socket.held.request, socket)
-            socket.held = None
-        sockets = self.users.get(socket.identity.user, [])
-        if socket in sockets:
-            sockets.remove(socket)
+        if connection.held is not None:
+            self._queue.drop(connection.held.request, connection)
+            connection.held = None
+        connections = self.users.get(connection.identity.user, [])
+        if connection in connections:
+            connections.remove(connection)
             self.count -= 1
             self.left += 1
-            if not sockets:
-                del self.users[socket.identity.user]
+            if not connections:
+                del self.users[connection.identity.user]
 
-    def close(self, socket: Socket, code: int, retry_ms: int) -> None:
+    def close(self, connection: Connection, code: int, retry_ms: int) -> None:
         """Close a client's connection, saying when to come back."""
         self.metrics.closed.labels(str(code)).inc()
-        socket.sink.close(code, frames.retry(retry_ms))
-        self.leave(socket)
+        connection.transport.close(code, protocol.close_reason(retry_ms))
+        self.leave(connection)
 
-    def sync(self, socket: Socket) -> None:
+    def sync(self, connection: Connection) -> None:
         """Answer with a fresh snapshot; one at a time for each client."""
-        if socket.held is None:
-            self._hold(socket, "snapshot")
+        if connection.held is None:
+            self._hold(connection, "snapshot")
         else:
-            socket.held.wants_sync = True
+            connection.held.wants_sync = True
 
-    def sockets(self) -> list[Socket]:
+    def connections(self) -> list[Connection]:
         """Every client, as a list that may be walked while clients leave."""
-        return [socket for sockets in self.users.values() for socket in sockets]
+        return [connection for connections in self.users.values() for connection in connections]
 
     @contextmanager
     def question(self, identity: Identity, cursor: Cursor | None) -> Iterator[asyncio.Future[AttachResult | None]]:
@@ -98,64 +99,66 @@ class Hub:
         finally:
             self._queue.drop(request, answered)
 
-    def _hold(self, socket: Socket, kind: str | None) -> None:
-        request = AttachRequest(socket.identity.user, socket.cursor, socket.identity.issued_at)
-        socket.held = Hold(kind, request)
-        self._queue.put(request, socket)
+    def _hold(self, connection: Connection, kind: str | None) -> None:
+        request = AttachRequest(connection.identity.user, connection.cursor, connection.identity.issued_at)
+        connection.held = Hold(kind, request)
+        self._queue.put(request, connection)
 
     def _answer(self, waiter: Waiter, result: AttachResult | None) -> None:
-        if not isinstance(waiter, Socket):
+        if not isinstance(waiter, Connection):
             if not waiter.done():
                 waiter.set_result(result)
         elif result is None:
-            self.close(waiter, frames.FAILED, frames.jittered(2_000, 10_000))
+            self.close(waiter, protocol.CloseCode.FAILED, protocol.jitter_ms(2_000, 10_000))
         else:
             self._start(waiter, result)
 
-    def _start(self, socket: Socket, result: AttachResult) -> None:
-        hold = socket.held
+    def _start(self, connection: Connection, result: AttachResult) -> None:
+        hold = connection.held
         if hold is None:
             return
         kind = hold.kind
         if result.start == "blocked":
-            self.refuse(socket, result.blocked_ms)
+            self.refuse(connection, result.blocked_ms)
             return
-        if not socket.has_hello:
+        if not connection.has_hello:
             kind = "hello"
         elif result.start == "reset":
             kind = "reset"
         if kind is not None and result.state is not None:
-            socket.sink.write(frames.snapshot(kind, self.node, socket.identity.expires_at, result.state))
-            socket.cursor = result.cursor
-        socket.has_hello = True
-        socket.held, socket.last = None, 0
+            connection.transport.write(protocol.snapshot(kind, self.node, connection.identity.expires_at, result.state))
+            connection.cursor = result.cursor
+        connection.has_hello = True
+        connection.held, connection.last = None, 0
         for event in result.events:
-            self._deliver(socket, event)
-        socket.last = result.head
+            self._deliver(connection, event)
+        connection.last = result.head
         for event in hold.events:
-            self._deliver(socket, event)
+            self._deliver(connection, event)
         if not self._is_stale:
-            self._live(socket)
+            self._live(connection)
         if hold.wants_sync:
-            self.sync(socket)
+            self.sync(connection)
 
-    def refuse(self, socket: Socket, blocked_ms: int | None) -> None:
+    def refuse(self, connection: Connection, blocked_ms: int | None) -> None:
         """Close a client that a moderator has blocked, or whose token is older than a moderator allows."""
         if blocked_ms is not None:
-            self.close(socket, frames.BLOCKED, blocked_ms)
+            self.close(connection, protocol.CloseCode.BLOCKED, blocked_ms)
         else:
-            self.close(socket, frames.TOKEN, 1000)
+            self.close(connection, protocol.CloseCode.TOKEN, 1000)
 
     def block_questions(self, users: Iterable[UUID]) -> list[AttachRequest]:
         """One question for each token of these users; only whether it is blocked counts of the results."""
-        tokens = {(user, socket.identity.issued_at): None for user in users for socket in self.users.get(user, ())}
+        tokens = {
+            (user, connection.identity.issued_at): None for user in users for connection in self.users.get(user, ())
+        }
         return [AttachRequest(user, UNKNOWN, issued_at) for user, issued_at in tokens]
 
     def refuse_token(self, user: UUID, issued_at: datetime, blocked_ms: int | None) -> None:
         """Close the clients of a user whose token was issued then."""
-        for socket in tuple(self.users.get(user, ())):
-            if socket.identity.issued_at == issued_at:
-                self.refuse(socket, blocked_ms)
+        for connection in tuple(self.users.get(user, ())):
+            if connection.identity.issued_at == issued_at:
+                self.refuse(connection, blocked_ms)
 
     # ---- following the log
 
@@ -165,62 +168,62 @@ class Hub:
             self.attach_afresh()
         for event in page.events:
             self.metrics.events.inc()
-            for socket in tuple(self.users.get(event.user, ())):
-                self._deliver(socket, event)
+            for connection in tuple(self.users.get(event.user, ())):
+                self._deliver(connection, event)
         for block in page.blocks:
-            for socket in list(self.users.get(block.user, ())):
-                outdated = block.issued_before is not None and socket.identity.issued_at < block.issued_before
+            for connection in list(self.users.get(block.user, ())):
+                outdated = block.issued_before is not None and connection.identity.issued_at < block.issued_before
                 if outdated or block.blocked_ms is not None:
-                    self.refuse(socket, block.blocked_ms)
+                    self.refuse(connection, block.blocked_ms)
         self.cursor = page.cursor
         self._queue.resume(page.incarnation)
 
     def attach_afresh(self) -> None:
         """Make every client join again with its own cursor; what was held or asked before counts no more."""
         self._queue.invalidate()
-        for socket in self.sockets():
-            if socket.held is None:
-                self._hold(socket, None)
+        for connection in self.connections():
+            if connection.held is None:
+                self._hold(connection, None)
             else:
-                socket.held.events.clear()
+                connection.held.events.clear()
 
-    def tell_stale(self, since: float) -> None:
+    def send_stale(self, since: float) -> None:
         """Say to everybody that nothing has been read since then."""
         self._is_stale = True
-        frame = frames.own("stale", since=frames.iso(since))
-        for socket in self.sockets():
-            if socket.has_hello and socket.replayed is None:
-                socket.replayed = 0
-                socket.sink.write(frame)
+        frame = protocol.message("stale", since=protocol.format_instant(since))
+        for connection in self.connections():
+            if connection.has_hello and connection.replayed is None:
+                connection.replayed = 0
+                connection.transport.write(frame)
 
-    def tell_live(self) -> None:
+    def send_live(self) -> None:
         """Say to everybody who was told stale how much came after; who still joins hears it afterwards."""
         self._is_stale = False
-        for socket in self.sockets():
-            if socket.held is None:
-                self._live(socket)
+        for connection in self.connections():
+            if connection.held is None:
+                self._live(connection)
 
-    def _live(self, socket: Socket) -> None:
-        if socket.replayed is not None:
-            socket.sink.write(frames.own("live", replayed=socket.replayed))
-            socket.replayed = None
+    def _live(self, connection: Connection) -> None:
+        if connection.replayed is not None:
+            connection.transport.write(protocol.message("live", replayed=connection.replayed))
+            connection.replayed = None
 
-    def lost(self) -> None:
-        """The connection is gone: results that are still on their way count no more."""
+    def invalidate_attaches(self) -> None:
+        """Invalidate attach results still in flight."""
         self._queue.invalidate()
 
-    def _deliver(self, socket: Socket, event: Event) -> None:
-        if socket.held is not None:
-            socket.held.events.append(event)
-            if len(socket.held.events) > MAX_HELD:
-                self.close(socket, frames.TRY_LATER, frames.jittered(500, 3000))
-        elif event.id > socket.last:
-            socket.last = event.id
-            if socket.sink.write(event.frame):
-                socket.cursor = event.cursor
-                if socket.replayed is not None:
-                    socket.replayed += 1
-                self.receipts.written(socket, event)
+    def _deliver(self, connection: Connection, event: Event) -> None:
+        if connection.held is not None:
+            connection.held.events.append(event)
+            if len(connection.held.events) > MAX_HELD:
+                self.close(connection, protocol.CloseCode.TRY_LATER, protocol.jitter_ms(500, 3000))
+        elif event.id > connection.last:
+            connection.last = event.id
+            if connection.transport.write(event.frame):
+                connection.cursor = event.cursor
+                if connection.replayed is not None:
+                    connection.replayed += 1
+                self.receipts.written(connection, event)
 
     def waiting(self) -> int:
         """How many questions wait to be asked."""

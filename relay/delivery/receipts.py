@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from relay.admin.health import Metrics
-    from relay.records import Cursor, Event, Socket
+    from relay.delivery.connection import Connection
+    from relay.metrics import Metrics
+    from relay.records import Cursor, Event
 
     Receipt = tuple[Event, datetime, datetime | None]  # when first written, when first acknowledged
 
@@ -25,24 +26,24 @@ class Receipts:
         self._metrics = metrics
         self._pending: dict[UUID, Receipt] = {}
 
-    def written(self, socket: Socket, event: Event) -> None:
-        """An event went to one of its user's sockets."""
+    def written(self, connection: Connection, event: Event) -> None:
+        """An event went to one of its user's connections."""
         now = datetime.now(UTC)
         self._metrics.sent(event, now)
         if not self.wanted:
             return
-        if socket.unacked is None:
-            socket.unacked = [event]
+        if connection.unacked is None:
+            connection.unacked = [event]
         else:
-            socket.unacked.append(event)
-            if len(socket.unacked) > MAX_UNACKED:
-                del socket.unacked[0]
+            connection.unacked.append(event)
+            if len(connection.unacked) > MAX_UNACKED:
+                del connection.unacked[0]
         if event.uid not in self._pending:
             self._put(event, now, None)
 
-    def acked(self, socket: Socket, cursor: Cursor | None) -> None:
-        """A client has handled everything up to a cursor: counts only for what this socket was sent."""
-        unacked = socket.unacked or []
+    def acked(self, connection: Connection, cursor: Cursor | None) -> None:
+        """A client has handled everything up to a cursor: counts only for what this connection was sent."""
+        unacked = connection.unacked or []
         sent = [event.cursor for event in unacked]
         if cursor not in sent:
             return

@@ -12,8 +12,8 @@ from relay.logs import RateLimitedLogger
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
-    from relay.database.listener import Listener
     from relay.settings import Settings
+    from relay.state import RelayState
 
 PORTS = {"http": 80, "https": 443}
 
@@ -21,16 +21,16 @@ log = logging.getLogger("relay.origin")
 
 
 class RequestPolicy:
-    """Looks at URL and headers only."""
+    """Checks of the URL and the headers of a request."""
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
+    def __init__(self, settings: Settings, state: RelayState) -> None:
         self._settings = settings
-        self._listener = listener
+        self._state = state
         self._log = RateLimitedLogger(log)
 
     def check_request(self, connection: HTTPConnection) -> tuple[int, str] | None:
-        """The status and the word to refuse with; None if there is nothing against it."""
-        query = connection.scope["query_string"] and connection.query_params.multi_items()
+        """The HTTP status and the reason to refuse with; None if the request passes."""
+        query = connection.query_params.multi_items() if connection.scope["query_string"] else ()
         if any(is_token(name, value) for name, value in query):
             return HTTPStatus.BAD_REQUEST, "token_in_url"
         if not self._is_allowed_origin(connection):
@@ -40,7 +40,7 @@ class RequestPolicy:
                 origin=connection.headers.get("origin", "")[:200], host=connection.headers.get("host", "")[:200],
             )  # fmt: skip
             return HTTPStatus.FORBIDDEN, "origin"
-        if self._listener.is_draining:
+        if self._state.is_draining:
             return HTTPStatus.SERVICE_UNAVAILABLE, "draining"
         return None
 
@@ -58,12 +58,6 @@ class RequestPolicy:
             )
         except ValueError:
             return False
-
-
-def bearer(connection: HTTPConnection) -> str | None:
-    """The token of the Authorization header; None if there is no such header."""
-    kind, _, token = connection.headers.get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else None
 
 
 def is_token(name: str, value: str) -> bool:

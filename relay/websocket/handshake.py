@@ -12,7 +12,7 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-from relay.frames import retry
+from relay.protocol import close_reason
 from relay.websocket.limits import LimitExceeded
 from relay.websocket.plain import PlainHTTPProtocol
 from relay.websocket.request import HandshakeError, RequestParser, refusal
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from relay.admin.health import Metrics
+    from relay.metrics import Metrics
     from relay.websocket.limits import AddressUsage, ConnectionLimiter
     from relay.websocket.request import RequestHead
 
@@ -119,7 +119,7 @@ class HandshakeProtocol(asyncio.Protocol):
         body: dict[str, Any] = {"error": error.reason}
         if retry_ms is not None:
             headers.append((b"Retry-After", str(-(-retry_ms // 1000)).encode()))
-            body |= json.loads(retry(retry_ms))
+            body |= json.loads(close_reason(retry_ms))
         answer = refusal(error.status, json.dumps(body).encode(), headers)
         usage, self._usage = self._usage or self._limiter.acquire_refused(time.monotonic()), None
         if usage is None:  # so many are refused that not all can be waited for

@@ -1,4 +1,4 @@
-"""Limits on connections and requests: of one client address, of one user, of all.
+"""Limits on connections and handshakes: global and per client address.
 
 One admission for every request, whatever it asks for: the address first (how many connections, how fast), then all. A
 request that is refused for its address takes nothing from the others. A connection of a peer that is no trusted proxy
@@ -14,12 +14,11 @@ import re
 import resource
 from typing import TYPE_CHECKING
 
-from relay.frames import jittered
 from relay.logs import RateLimitedLogger
+from relay.protocol import jitter_ms
+from relay.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from relay.settings import Settings
 
 RESERVE = 150  # file descriptors that are not for clients: files, database, refusals
@@ -28,8 +27,6 @@ BURST_SECONDS = 3.0  # of requests that may come at once after a quiet time
 REFILL_SECONDS = 10.0  # in which an address may come back with all of its connections
 UNREADABLE_SHARE = 10  # addresses' limits that all clients whose forwarded address can't be read have together
 NETWORK_SHARE = 16  # addresses' limits that one IPv6 /48 has: as many customers, each with a /64
-QUESTION_RATE, QUESTION_BURST = 5.0, 60.0  # of one user: a second, at once (all connections of a user come back)
-MAX_USERS = 50_000  # whose buckets are kept
 UNREADABLE = "unreadable"
 
 log = logging.getLogger("relay.limits")
@@ -44,32 +41,6 @@ class LimitExceeded(Exception):
         self.retry_ms = retry_ms
 
 
-class TokenBucket:
-    """A rate with bursts: `size` at once, `rate` a second. `now` is monotonic time in seconds."""
-
-    __slots__ = ("_at", "_left", "_rate", "_size")
-
-    def __init__(self, rate: float, size: float) -> None:
-        self._rate, self._size, self._left, self._at = rate, size, size, 0.0
-
-    def take(self, now: float) -> bool:
-        """Take one token; False if there is none."""
-        self._left = min(self._size, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-    def wait(self, now: float) -> float:
-        """Seconds until there is a token."""
-        return max(0.0, (1 - self._left) / self._rate - (now - self._at))
-
-    def is_full(self, now: float) -> bool:
-        """True if forgetting this bucket makes no difference."""
-        return self._left + (now - self._at) * self._rate >= self._size
-
-
 class AddressUsage:
     """What the connections of one address, or of one network, use: one object for all of them."""
 
@@ -82,9 +53,9 @@ class AddressUsage:
     def acquire(self, now: float) -> AddressUsage:
         """Count one connection more, to be released once. Raises LimitExceeded."""
         if self.count >= self.limit:
-            raise LimitExceeded("address_full", jittered(10_000, 60_000))
+            raise LimitExceeded("address_full", jitter_ms(10_000, 60_000))
         if self.bucket is not None and not self.bucket.take(now):
-            raise LimitExceeded("address_rate", jittered(2000, 10_000))
+            raise LimitExceeded("address_rate", jitter_ms(2000, 10_000))
         if self.network is not None:
             self.network.acquire(now)
         self.count += 1
@@ -137,12 +108,12 @@ class ConnectionLimiter:
     def check_capacity(self, connections: int) -> None:
         """Raises LimitExceeded if this process has more connections than file descriptors for them."""
         if connections - self._refused.count > self.capacity:
-            raise LimitExceeded("full", jittered(5000, 20_000))
+            raise LimitExceeded("full", jitter_ms(5000, 20_000))
 
     def check_rate(self, now: float) -> None:
         """The rate of all together, for a request that its address may make. Raises LimitExceeded."""
         if not self._all.take(now):
-            raise LimitExceeded("handshake_rate", jittered(1000, 5000))
+            raise LimitExceeded("handshake_rate", jitter_ms(1000, 5000))
 
     def client(self, peer: str, forwarded: list[bytes]) -> str | None:
         """The client's address: the last forwarded one that is not a trusted proxy's; None if it can't be read."""
@@ -192,30 +163,6 @@ class ConnectionLimiter:
 
     def _is_trusted(self, address: str) -> bool:
         return is_address(address) and any(mapped(address) in network for network in self._trusted)
-
-
-class UserLimiter:
-    """How often one user may make the relay ask the database: QUESTION_BURST at once, QUESTION_RATE a second."""
-
-    def __init__(self) -> None:
-        self._buckets: dict[UUID, TokenBucket] = {}
-        self._swept_at = 0.0
-
-    def wait(self, user: UUID, now: float) -> float:
-        """Take one question of a user's: 0.0, or the seconds until there is one. `now`: monotonic, s."""
-        bucket = self._buckets.get(user)
-        if bucket is None:
-            self._make_room(now)
-            bucket = self._buckets[user] = TokenBucket(QUESTION_RATE, QUESTION_BURST)
-        return 0.0 if bucket.take(now) else bucket.wait(now)
-
-    def _make_room(self, now: float) -> None:
-        """Keep at most MAX_USERS buckets: those in use; if that is too many, the newest."""
-        if now - self._swept_at >= QUESTION_BURST / QUESTION_RATE:
-            self._swept_at = now
-            self._buckets = {user: bucket for user, bucket in self._buckets.items() if not bucket.is_full(now)}
-        if len(self._buckets) >= MAX_USERS:
-            del self._buckets[next(iter(self._buckets))]
 
 
 def mapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 4096  # bytes
 
-log = logging.getLogger("relay.incoming")
+log = logging.getLogger("relay.parser")
 log.setLevel(logging.ERROR)  # at DEBUG the parser would write what clients send
 
 
-class Incoming:
+class MessageParser:
     """The parser of one client, from its first byte to the end of a message."""
 
     __slots__ = ("_fed", "_kind", "_message", "_parsed", "_parser", "frames")
@@ -77,7 +77,7 @@ class Incoming:
         return self._parser.state is not OPEN
 
     @property
-    def is_between(self) -> bool:
+    def is_idle(self) -> bool:
         """No frame is half-way and no message is: all that was fed is accounted for by what was parsed."""
         return self._fed == self._parsed and self._kind is None
 

@@ -1,6 +1,6 @@
-"""Before it is ready the relay opens one socket to itself: handshake, frame, ping, message, close, as a client sees it.
+"""A start-up check of a kind of WebSocket: one connection to itself, with handshake, frame, ping, message and close.
 
-uvicorn's protocol classes are no documented extension point: what an update broke shows here, not at the clients.
+uvicorn's protocol classes are no documented extension point: what an update broke is found here, not by clients.
 """
 
 from __future__ import annotations
@@ -14,46 +14,43 @@ from starlette.routing import WebSocketRoute
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
-from relay import frames
-from relay.websocket.stock import listening_socket
+from relay import frames, protocol
+from relay.websocket.server import listening_socket
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
-    from relay.records import Socket
-    from relay.websocket.stock import Sink
+    from relay.delivery.connection import Connection, Transport
 
 SECONDS = 3.0
-TEXT = '{"type":"rehearsal"}'
+TEXT = '{"type":"selftest"}'
 
 
 class Echo:
-    """Follows the one socket: sends its message back, then closes."""
+    """Handler of the one connection: sends its message back, then closes."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, transport: Transport) -> None:
+        self._sink = transport
         self.is_gone = False
 
-    def heard(self, _socket: Socket, message: dict[str, Any]) -> None:
-        """Send it back."""
+    def on_message(self, _socket: Connection, message: dict[str, Any]) -> None:
         self._sink.write(frames.text_frame(message["text"]))
-        self._sink.close(frames.DRAINED, frames.retry(1))
+        self._sink.close(protocol.CloseCode.DRAINED, protocol.close_reason(1))
 
-    def gone(self, _socket: Socket) -> None:
-        """Note it."""
+    def on_close(self, _socket: Connection) -> None:
         self.is_gone = True
 
 
-async def rehearse(http: Any, ws: Any) -> None:
-    """Play all of it with two protocol classes for uvicorn. Raises whatever goes wrong."""
+async def run_selftest(http: Any, ws: Any) -> None:
+    """Check two protocol classes for uvicorn together. Raises whatever goes wrong."""
     echoes: list[Echo] = []
 
     async def application(websocket: WebSocket) -> None:
-        await websocket.accept(subprotocol=frames.SUBPROTOCOL)
-        sink: Sink = websocket.scope["state"]["sink"]
-        echoes.append(Echo(sink))
-        sink.write(frames.text_frame(TEXT))
-        await sink.follow(echoes[0], None)  # type: ignore[arg-type] # nobody looks at it
+        await websocket.accept(subprotocol=protocol.SUBPROTOCOL)
+        transport: Transport = websocket.scope["state"]["transport"]
+        echoes.append(Echo(transport))
+        transport.write(frames.text_frame(TEXT))
+        await transport.set_handler(echoes[0], None)  # type: ignore[arg-type] # Echo does not use it
 
     routes = [WebSocketRoute("/ws", application)]
     config = uvicorn.Config(
@@ -74,12 +71,12 @@ async def rehearse(http: Any, ws: Any) -> None:
 
 async def talk(url: str) -> None:
     """The client's part."""
-    options: Any = {"subprotocols": [frames.SUBPROTOCOL], "compression": None, "close_timeout": 0.5}
+    options: Any = {"subprotocols": [protocol.SUBPROTOCOL], "compression": None, "close_timeout": 0.5}
     async with connect(url, **options) as client:
-        assert client.subprotocol == frames.SUBPROTOCOL, "subprotocol"
+        assert client.subprotocol == protocol.SUBPROTOCOL, "subprotocol"
         assert await client.recv() == TEXT, "first frame"
         await (await client.ping())
         await client.send(TEXT)
         assert await client.recv() == TEXT, "echo"
         await client.wait_closed()
-        assert client.close_code == frames.DRAINED, "close code"
+        assert client.close_code == protocol.CloseCode.DRAINED, "close code"

@@ -11,21 +11,25 @@ import contextlib
 import errno
 import logging
 import select
+import socket
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from relay.logs import RateLimitedLogger
+from relay.settings import split_address
+from relay.websocket.flow_control import SEND_BUFFER
 from relay.websocket.handshake import HandshakeProtocol
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable, Iterator
     from types import FrameType
 
 QUEUE_SECONDS = 1.0  # for accepting what is queued, and for its handshakes
+ACCEPTED_PER_TURN = 50  # connections; more would keep events waiting
 BACKLOG = 2048  # of the kernel; uvicorn's own is how many are accepted in one turn of the loop
 
-log = logging.getLogger("relay.server")
+exhaustion_log = RateLimitedLogger(logging.getLogger("relay.server"), seconds=1.0)
 
 
 class Server(uvicorn.Server):
@@ -80,16 +84,20 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.005)
 
 
-class OutOfDescriptors:
-    """asyncio's exception handler. Without descriptors it tries again by itself; this says so once a second."""
+def listening_socket(address: str, *, reuse_port: bool = False) -> socket.socket:
+    """A bound, listening socket whose clients spend little of the kernel's memory. Raises OSError."""
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)
+    return listening
 
-    def __init__(self) -> None:
-        self._said_at = float("-inf")
 
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
-            loop.default_exception_handler(context)
-        elif loop.time() - self._said_at >= 1.0:
-            self._said_at = loop.time()
-            log.error("out of file descriptors, nobody is let in", extra={"error": str(error)})
+def log_descriptor_exhaustion(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio's exception handler: one line a second while accept() finds no file descriptor (asyncio tries again)."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        exhaustion_log.error("out of file descriptors, no connection is accepted", error=str(error))
+    else:
+        loop.default_exception_handler(context)

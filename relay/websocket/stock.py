@@ -1,19 +1,17 @@
-"""The sink: how the hub writes to one client, and what follows it. The other one, PushProtocol, is in push.py.
+"""The stock kind: uvicorn's own WebSocket protocol, with the hub's frames written straight to its TCP transport.
 
-Here: over stock uvicorn, frames straight to its transport. Refuses to wait: a client that doesn't read is cut by
-bytes and time, never awaited.
+Writes never block: see flow_control. uvicorn is pinned to one minor version for its internals that are used here.
 """
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
-from relay import frames
-from relay.settings import split_address
+from relay import frames, protocol
+from relay.websocket.flow_control import CLOSE_SECONDS, CREDIT, FRAME_COST, write_or_close
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,84 +21,19 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
     from websockets.frames import Frame
 
-    from relay.records import Socket
+    from relay.delivery.connection import Connection, Handler
     from relay.websocket.limits import AddressUsage
     from relay.websocket.request import RequestHead
 
-SEND_BUFFER = 64 * 1024  # bytes the kernel keeps for one client
-MAX_BUFFERED = 192 * 1024  # bytes we keep; beyond it a client is too slow: 256 KiB is what one may cost
-CLOSE_SECONDS = 5.0  # how long a closing handshake may take
-# What a client may send: a replay's 500 acknowledgements at once, then little. The sweeper gives EARNED a second.
-CREDIT, EARNED = 128 * 1024, 8 * 1024  # bytes
-FRAME_COST = 64  # bytes that a frame counts for, beside its own
 DECIDED = (b"upgrade", b"connection", b"sec-websocket-protocol", b"sec-websocket-extensions")
-ACCEPTED_PER_TURN = 50  # connections; more would keep events waiting
-
-
-class Follower(Protocol):
-    """What a socket's messages go to, once it is authenticated."""
-
-    def heard(self, socket: Socket, message: dict[str, Any]) -> None:
-        """One ASGI message (websocket.receive)."""
-
-    def gone(self, socket: Socket) -> None:
-        """There is nobody any more; may come more than once."""
-
-
-class Sink(Protocol):
-    """All that the hub knows of a socket."""
-
-    @property
-    def heard_at(self) -> float:
-        """Loop time at which anything last came from the client."""
-
-    credit: int
-    """Bytes that the client may still send; below zero it is flooding us."""
-
-    is_slow: bool
-    """True once the client was closed for the bytes it did not read."""
-
-    def write(self, frame: bytes) -> bool:
-        """Queue a finished frame; False if the client is gone or is now closed for being too slow."""
-
-    def ping(self, frame: bytes) -> None:
-        """Send a protocol ping and a frame, at the price of one."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; the connection is cut if it doesn't end in time."""
-
-    def abort(self) -> None:
-        """Cut the connection now."""
-
-    def buffered(self) -> int:
-        """Bytes written that the kernel hasn't taken yet."""
-
-    def drained(self) -> int:
-        """Bytes the kernel has taken since the beginning: stands still while a client is stuck."""
-
-    async def follow(self, follower: Follower, socket: Socket) -> None:
-        """Pass messages on from here. Returns when it likes: at once, or when the client is gone."""
-
-
-def put(transport: asyncio.Transport, sink: Sink, frame: bytes) -> bool:
-    """Write a frame; False if the client is gone. Closes a client that has not read MAX_BUFFERED bytes.
-
-    The close frame waits behind what was not read: a client that reads on within CLOSE_SECONDS still sees why.
-    """
-    if transport.is_closing():
-        return False
-    if transport.get_write_buffer_size() + len(frame) > MAX_BUFFERED:
-        sink.is_slow = True
-        sink.close(frames.TOO_SLOW, frames.retry(frames.jittered(500, 3000)))
-        return False
-    transport.write(frame)
-    return True
 
 
 class StockProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's own protocol, with a sink in scope["state"]["sink"], a price on bytes, and early bytes kept."""
+    """uvicorn's own protocol with three additions: a Transport in scope["state"]["transport"], a credit for received
+    bytes, and keeping the bytes that come before the handshake is answered.
+    """
 
-    heard_at = 0.0
+    received_at = 0.0
     credit = CREDIT
 
     def __init__(
@@ -121,7 +54,7 @@ class StockProtocol(WebSocketsSansIOProtocol):
         self.accepted.set_protocol(self)
         self.connection_made(self.accepted)
         self.client = head.client
-        # uvicorn parses as well: it is given a head written anew, in which there is nothing left to decide.
+        # websockets_sansio_impl.py of uvicorn 0.54 parses a head itself: give it one made of the checked values only.
         headers = [header for header in head.headers if header[0] not in DECIDED]
         headers += [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
         if head.subprotocols:
@@ -130,14 +63,14 @@ class StockProtocol(WebSocketsSansIOProtocol):
         super().data_received(b"GET %s HTTP/1.1\r\n%s\r\n" % (head.target, lines))
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = self.loop.time()
+        self.received_at = self.loop.time()
         self.credit -= len(data)
         if not self.handshake_complete:
-            self.early += data  # uvicorn would leave them in the parser
+            self.early += data  # uvicorn would feed them to the parser of the handshake
         elif self.credit >= 0:
             super().data_received(data)
         if self.credit < 0:
-            StockSink(self).flooded()
+            StockTransport(self).flooded()
 
     def handle_ping(self) -> None:
         self.credit -= FRAME_COST
@@ -154,7 +87,7 @@ class StockProtocol(WebSocketsSansIOProtocol):
             self.data_received(early)
 
     async def run_asgi(self) -> None:
-        cast("dict[str, Any]", self.scope)["state"]["sink"] = StockSink(self)
+        cast("dict[str, Any]", self.scope)["state"]["transport"] = StockTransport(self)
         await super().run_asgi()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -162,8 +95,8 @@ class StockProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
 
-class StockSink:
-    """Sink over stock websockets-sansio; uvicorn is pinned to one minor version for it."""
+class StockTransport:
+    """Transport over uvicorn's websockets-sansio protocol."""
 
     __slots__ = ("_protocol", "_written", "is_slow")
 
@@ -173,8 +106,8 @@ class StockSink:
         self._written = 0
 
     @property
-    def heard_at(self) -> float:
-        return self._protocol.heard_at
+    def received_at(self) -> float:
+        return self._protocol.received_at
 
     @property
     def credit(self) -> int:
@@ -185,7 +118,7 @@ class StockSink:
         self._protocol.credit = credit
 
     def write(self, frame: bytes) -> bool:
-        if self._protocol.close_sent or not put(self._protocol.transport, self, frame):
+        if self._protocol.close_sent or not write_or_close(self._protocol.transport, self, frame):
             return False
         self._written += len(frame)
         return True
@@ -194,22 +127,22 @@ class StockSink:
         self.write(frames.PING + frame)
 
     def close(self, code: int, reason: str) -> None:
-        protocol = self._protocol
-        if protocol.close_sent or protocol.transport.is_closing():
+        stock = self._protocol
+        if stock.close_sent or stock.transport.is_closing():
             return
-        # As uvicorn's own send("websocket.close"), without its wait for a client that doesn't read.
-        protocol.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        # As send("websocket.close") in websockets_sansio_impl.py of uvicorn 0.54, without its wait for the client.
+        stock.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         try:
-            protocol.conn.send_close(code, reason)
+            stock.conn.send_close(code, reason)
         except InvalidState:
-            protocol.transport.abort()
+            stock.transport.abort()
             return
-        protocol.transport.write(b"".join(protocol.conn.data_to_send()))
-        protocol.close_sent = True
-        if protocol.read_paused:
-            protocol.read_paused = False
-            protocol.transport.resume_reading()
-        protocol.close_timer = protocol.loop.call_later(CLOSE_SECONDS, protocol.transport.abort)
+        stock.transport.write(b"".join(stock.conn.data_to_send()))
+        stock.close_sent = True
+        if stock.read_paused:
+            stock.read_paused = False
+            stock.transport.resume_reading()
+        stock.close_timer = stock.loop.call_later(CLOSE_SECONDS, stock.transport.abort)
 
     def abort(self) -> None:
         self._protocol.transport.abort()
@@ -220,31 +153,21 @@ class StockSink:
     def drained(self) -> int:
         return self._written - self.buffered()
 
-    async def follow(self, follower: Follower, socket: Socket) -> None:
+    async def set_handler(self, handler: Handler, connection: Connection) -> None:
         try:
             while True:
                 message = dict(await self._protocol.receive())
                 if message["type"] == "websocket.disconnect":
                     return
-                follower.heard(socket, message)
+                handler.on_message(connection, message)
                 self.credit -= FRAME_COST
                 if self.credit < 0:
                     self.flooded()
         finally:
-            follower.gone(socket)
+            handler.on_close(connection)
 
     def flooded(self) -> None:
-        """The client has sent more than it may."""
-        self.close(frames.TOO_MANY, frames.retry(frames.jittered(1000, 5000)))
+        """Close a client that has sent more than its credit; abort one that goes on."""
+        self.close(protocol.CloseCode.TOO_MANY, protocol.close_reason(protocol.jitter_ms(1000, 5000)))
         if self.credit < -CREDIT:
             self.abort()
-
-
-def listening_socket(address: str, *, reuse_port: bool = False) -> socket.socket:
-    """A bound, listening socket whose clients spend little of the kernel's memory. Raises OSError."""
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=2048, reuse_port=reuse_port)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)
-    return listening

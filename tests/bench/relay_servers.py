@@ -61,43 +61,42 @@ async def ours(kind: str) -> None:
     from starlette.routing import WebSocketRoute
 
     from relay import frames
-    from relay.admin.health import Metrics
     from relay.app import configure
+    from relay.metrics import Metrics
     from relay.settings import Settings
     from relay.websocket.handshake import HandshakeProtocol
+    from relay.websocket.kinds import KINDS
     from relay.websocket.limits import ConnectionLimiter
-    from relay.websocket.push import PushProtocol
-    from relay.websocket.server import Server
-    from relay.websocket.stock import StockProtocol, listening_socket
+    from relay.websocket.server import Server, listening_socket
 
-    class Follower:
-        def heard(self, socket: Any, message: Any) -> None: ...
+    class ClosedHandler:
+        def on_message(self, connection: Any, message: Any) -> None: ...
 
-        def gone(self, socket: Any) -> None:
-            clients.pop(socket, None)
+        def on_close(self, connection: Any) -> None:
+            clients.pop(connection, None)
 
-    follower = Follower()
+    handler = ClosedHandler()
 
     async def application(websocket: Any) -> None:
         await websocket.accept()
         user = user_of(str(websocket.url))
-        clients[user] = websocket.scope["state"]["sink"]
-        await clients[user].follow(follower, user)
+        clients[user] = websocket.scope["state"]["transport"]
+        await clients[user].set_handler(handler, user)
 
     async def broadcast(text: str) -> None:
         frame = frames.text_frame(text)
-        for sink in list(clients.values()):
-            sink.write(frame)
+        for transport in list(clients.values()):
+            transport.write(frame)
 
     settings = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, max_handshakes=1e6, max_sockets=20_000)  # type: ignore[arg-type]
     app = Starlette(routes=[WebSocketRoute("/ws", application)])
     http = functools.partial(HandshakeProtocol, ConnectionLimiter(settings), Metrics())
-    config = configure(app, http=http, ws={"push": PushProtocol, "stock": StockProtocol}[kind])
+    config = configure(app, http=http, ws=KINDS[kind])
     listening = listening_socket("127.0.0.1:0")
     tuned()
     serving = asyncio.create_task(Server(config).serve([listening]))
     print(listening.getsockname()[1], flush=True)
-    await commands(lambda sink, text: sink.write(frames.text_frame(text)), broadcast)
+    await commands(lambda transport, text: transport.write(frames.text_frame(text)), broadcast)
     serving.cancel()
 
 

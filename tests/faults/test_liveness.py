@@ -64,7 +64,7 @@ async def test_a_black_hole_is_noticed_in_5_s_and_healed_in_1_s(
         assert await readyz(relay) == (200, "live")
         hole.swallow(True)
         started = time.monotonic()
-        await eventually(lambda: relay.relay.listener.state != "live", 10)
+        await eventually(lambda: relay.relay.state.name != "live", 10)
         assert time.monotonic() - started < 5
         await peer.until(lambda it: it.of("stale"), 8)
         assert await readyz(relay) == (503, "stale")
@@ -122,7 +122,7 @@ async def test_a_frozen_server_is_noticed_and_followed_again(
         try:
             send(everything, signal.SIGSTOP)
             started = time.monotonic()
-            await eventually(lambda: relay.relay.listener.state != "live", 10)
+            await eventually(lambda: relay.relay.state.name != "live", 10)
             assert time.monotonic() - started < 5
             await peer.until(lambda it: it.of("stale"), 8)
             assert await readyz(relay) == (503, "stale")

@@ -150,7 +150,7 @@ async def start_relay(instance: Instance, db: Connection) -> AsyncIterator[Start
         running.append(one)
         await eventually(lambda: relay.bind is not None)
         if live:
-            await eventually(lambda: relay.listener.state == "live" and relay.listener.mode == "notify")
+            await eventually(lambda: relay.state.name == "live" and relay.state.mode == "notify")
         return one
 
     yield start

@@ -13,18 +13,17 @@ import httpx
 import pytest
 
 from relay.logs import RateLimitedLogger
+from relay.public.limits import QUESTION_BURST, QUESTION_RATE, UserLimiter
+from relay.websocket.kinds import KINDS
 from relay.websocket.limits import (
     MAX_REFUSED,
     NETWORK_SHARE,
-    QUESTION_BURST,
-    QUESTION_RATE,
     UNREADABLE_SHARE,
     LimitExceeded,
-    UserLimiter,
 )
 from tests.relay.conftest import StartRelay, eventually, make_token
 from tests.relay.test_hostile import make_limiter
-from tests.relay.wire import KINDS, handshake, layer, raw
+from tests.relay.wire import handshake, layer, raw
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -206,7 +205,7 @@ def test_a_users_questions_have_a_rate() -> None:
 
 
 def test_users_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.websocket.limits.MAX_USERS", 100)
+    monkeypatch.setattr("relay.public.limits.MAX_USERS", 100)
     limiter, user = UserLimiter(), uuid4()
     for _ in range(1000):
         limiter.wait(uuid4(), 1.0)

@@ -13,7 +13,7 @@ import asyncpg
 
 from relay.records import parse_cursor
 from tests.relay.conftest import Running, eventually
-from tests.relay.test_joining import FakeSink, identity, now
+from tests.relay.test_joining import FakeTransport, identity, now
 
 if TYPE_CHECKING:
     from tests.conftest import Connection, Instance
@@ -42,14 +42,14 @@ async def test_200_users_with_each_others_cursors_see_only_their_own(
 
     async def come_and_go(user: UUID) -> None:
         while writing:
-            sink = FakeSink()
+            transport = FakeTransport()
             socket = relay.relay.hub.join(
-                identity(user), sink, parse_cursor(random.choice([None, *cursors[-50:]])), now()
+                identity(user), transport, parse_cursor(random.choice([None, *cursors[-50:]])), now()
             )
             await asyncio.sleep(random.random() * 0.3)
             relay.relay.hub.leave(socket)
-            seen[user] += sink.frames
-            cursors.extend(sink.events)
+            seen[user] += transport.frames
+            cursors.extend(transport.events)
 
     tasks = [asyncio.create_task(write()), *(asyncio.create_task(come_and_go(user)) for user in users)]
     await asyncio.sleep(3)
@@ -81,13 +81,13 @@ async def test_5000_clients_that_come_back_at_once_are_resumed_while_events_flow
     await connection.fetch("select after_hours.announce_due()")
     head = f"aaaaaaaa-{len(users)}"
     await eventually(lambda: relay.relay.hub.cursor == head)
-    live = FakeSink()
+    live = FakeTransport()
     there = relay.relay.hub.join(identity(watched), live, parse_cursor(head), now())
     await eventually(lambda: there.has_hello)
     rows = db.execute("select user_id, id from after_hours.events order by id limit 5000").fetchall()
     started = time.monotonic()
     sockets = [
-        relay.relay.hub.join(identity(row.user_id), FakeSink(), parse_cursor(f"aaaaaaaa-{row.id - 1}"), now())
+        relay.relay.hub.join(identity(row.user_id), FakeTransport(), parse_cursor(f"aaaaaaaa-{row.id - 1}"), now())
         for row in rows
     ]
     latest: list[float] = []
@@ -101,7 +101,7 @@ async def test_5000_clients_that_come_back_at_once_are_resumed_while_events_flow
     assert max(latest) < 0.5
     assert len(latest) > 3, "events were sent in between"
     for socket in sockets:
-        assert isinstance(socket.sink, FakeSink)
+        assert isinstance(socket.transport, FakeTransport)
         if socket.identity.user != watched:
-            assert len(socket.sink.events) == 1, "each is told the one that it had missed"
+            assert len(socket.transport.events) == 1, "each is told the one that it had missed"
     await connection.close()

@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from relay.client import Client
-from relay.frames import parse
+from relay.protocol import parse
 from tests.conftest import REPO, free_port
 from tests.relay.conftest import SECRET, Running, StartRelay, cursors, eventually, expire, make_token
 from tests.relay.wire import handshake, raw
@@ -85,9 +85,9 @@ async def test_clients_that_do_not_read_do_not_hold_the_end(
         await stuck.send(handshake(authorization=f"Bearer {make_token(user)}"))
         await eventually(lambda: relay.relay.hub.count == 1)
         stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        sink = relay.relay.hub.sockets()[0].sink
-        while not sink.buffered():
-            sink.write(b"\x81\x7e\x10\x00" + b"x" * 4096)
+        transport = relay.relay.hub.connections()[0].transport
+        while not transport.buffered():
+            transport.write(b"\x81\x7e\x10\x00" + b"x" * 4096)
         async with asyncio.timeout(15):
             await relay.stop()
 

@@ -69,7 +69,7 @@ async def test_forged_notifications_reach_nobody(relay: Running, db: Connection,
         expire(db, user)
         await peer.until(lambda it: it.events)
         assert [event["cursor"] for event in peer.events] == cursors(db)
-        assert relay.relay.listener.state == "live"
+        assert relay.relay.state.name == "live"
 
 
 async def test_a_passed_or_moved_warning_is_not_read(relay: Running, db: Connection, user: UUID) -> None:

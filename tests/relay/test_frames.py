@@ -8,7 +8,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from relay import frames
+from relay import frames, protocol
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])
@@ -27,7 +27,7 @@ def test_text_is_utf8() -> None:
 
 
 def test_snapshot_is_spliced_into_finished_json() -> None:
-    text = frames.payload(frames.snapshot("hello", 'n"1', 0.0, '{"start":"fresh","sessions":[]}'))
+    text = frames.payload(protocol.snapshot("hello", 'n"1', 0.0, '{"start":"fresh","sessions":[]}'))
     assert json.loads(text) == {
         "type": "hello", "node": 'n"1', "tokenExpiresAt": "1970-01-01T00:00:00.000Z", "start": "fresh", "sessions": [],
     }  # fmt: skip
@@ -38,9 +38,9 @@ def test_snapshot_is_spliced_into_finished_json() -> None:
     {"text": '{"type":1}'}, {"text": '{"type":null}'},
 ])  # fmt: skip
 def test_what_is_no_message_is_refused(message: dict[str, object]) -> None:
-    with pytest.raises(frames.BadFrame):
-        frames.parse(message)
+    with pytest.raises(protocol.BadFrame):
+        protocol.parse(message)
 
 
 def test_unknown_types_and_fields_are_messages() -> None:
-    assert frames.parse({"text": '{"type":"later","x":1}'}) == {"type": "later", "x": 1}
+    assert protocol.parse({"text": '{"type":"later","x":1}'}) == {"type": "later", "x": 1}

@@ -10,7 +10,7 @@ import httpx
 from prometheus_client import Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.admin.health import LATENESS, Lateness, Metrics
+from relay.metrics import LATENESS, Lateness, Metrics
 from relay.records import Cursor, Event
 from tests.relay.conftest import Running, expire
 

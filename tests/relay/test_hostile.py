@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relay.settings import Settings
+from relay.websocket.flow_control import CREDIT, MAX_BUFFERED
+from relay.websocket.kinds import KINDS
 from relay.websocket.limits import BURST_SECONDS, ConnectionLimiter, allow_descriptors, subnet
-from relay.websocket.server import OutOfDescriptors
-from relay.websocket.stock import CREDIT, MAX_BUFFERED
+from relay.websocket.server import log_descriptor_exhaustion
 from tests.relay.conftest import eventually
-from tests.relay.wire import CLOSE, CONT, KINDS, PING, TEXT, Layer, frame, handshake, layer, raw
+from tests.relay.wire import CLOSE, CONT, PING, TEXT, Layer, frame, handshake, layer, raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,10 +81,10 @@ async def test_a_replays_acknowledgements_are_no_flood(wire: Layer) -> None:
 async def test_a_client_that_does_not_read_costs_a_bounded_sum(wire: Layer) -> None:
     async with raw(wire.port, handshake()) as stuck, raw(wire.port, handshake()) as good:
         stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        sink, other = wire.sinks
+        transport, other = wire.transports
         most = 0
-        while sink.write(b"\x81\x7e\x10\x00" + b"x" * 4096):
-            most = max(most, sink.buffered())
+        while transport.write(b"\x81\x7e\x10\x00" + b"x" * 4096):
+            most = max(most, transport.buffered())
         assert 0 < most <= MAX_BUFFERED
         assert other.write(b"\x81\x01y")
         assert await good.frames(1) == [(TEXT, b"y")]
@@ -101,7 +102,7 @@ async def test_a_closed_client_that_never_answers_is_cut(wire: Layer, monkeypatc
     monkeypatch.setattr("relay.websocket.push.CLOSE_SECONDS", 0.2)
     monkeypatch.setattr("relay.websocket.stock.CLOSE_SECONDS", 0.2)
     async with raw(wire.port, handshake()) as client:
-        wire.sinks[0].close(4000, "{}")
+        wire.transports[0].close(4000, "{}")
         assert await client.frames() == [(CLOSE, b"\x0f\xa0{}")]
         await eventually(lambda: not wire.state.connections)
 
@@ -226,7 +227,7 @@ def test_the_limit_is_raised_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_running_out_of_descriptors_is_survived(wire: Layer, caplog: pytest.LogCaptureFixture) -> None:
-    asyncio.get_running_loop().set_exception_handler(OutOfDescriptors())
+    asyncio.get_running_loop().set_exception_handler(log_descriptor_exhaustion)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     clients = [socket.socket() for _ in range(10)]
     try:
@@ -247,7 +248,7 @@ async def test_running_out_of_descriptors_is_survived(wire: Layer, caplog: pytes
 
 
 async def test_other_faults_are_still_told(caplog: pytest.LogCaptureFixture) -> None:
-    handler = OutOfDescriptors()
+    handler = log_descriptor_exhaustion
     handler(asyncio.get_running_loop(), {"message": "lost", "exception": OSError(errno.EPIPE, "x")})
     assert "lost" in caplog.text
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.relay.wire import KINDS, PING, TEXT, close, frame, handshake, layer, raw
+from relay.websocket.kinds import KINDS
+from tests.relay.wire import PING, TEXT, close, frame, handshake, layer, raw
 
 if TYPE_CHECKING:
     from tests.relay.wire import Layer

@@ -15,28 +15,29 @@ import asyncpg
 import pytest
 
 from relay import frames
-from relay.admin.health import Metrics
 from relay.auth import Identity
 from relay.database.listener import Listener
 from relay.delivery import hub
 from relay.delivery.attach import MAX_BATCH
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
-from relay.records import AttachResult, Block, Cursor, Event, Page, Socket, parse_cursor
-from relay.websocket.stock import Follower
+from relay.metrics import Metrics
+from relay.records import AttachResult, Block, Cursor, Event, Page, parse_cursor
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
 
 if TYPE_CHECKING:
+    from relay.delivery.connection import Connection as Client
+    from relay.delivery.connection import Handler
     from tests.conftest import Connection, Instance
 
 
-class FakeSink:
+class FakeTransport:
     """Writes down what it is given."""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
         self.closed: int | None = None
-        self.heard_at = 0.0
+        self.received_at = 0.0
         self.credit = 0
         self.is_slow = False
 
@@ -48,7 +49,7 @@ class FakeSink:
     def ping(self, frame: bytes) -> None:
         self.write(frame)
 
-    async def follow(self, follower: Follower, socket: Socket) -> None: ...
+    async def set_handler(self, handler: Handler, connection: Client) -> None: ...
 
     def close(self, code: int, reason: str) -> None:
         self.closed = code
@@ -113,15 +114,15 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
         nonlocal joins
         cursor: str | None = "aaaaaaaa-0"
         while writing:
-            sink = FakeSink()
-            socket = relay.relay.hub.join(identity(user), sink, parse_cursor(cursor), now())
+            transport = FakeTransport()
+            socket = relay.relay.hub.join(identity(user), transport, parse_cursor(cursor), now())
             if random.random() < 0.5:
                 await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
             await asyncio.sleep(random.random() * 0.02)
             relay.relay.hub.leave(socket)
             joins += 1
-            assert "reset" not in sink.kinds
-            got[user] += sink.events
+            assert "reset" not in transport.kinds
+            got[user] += transport.events
             cursor = socket.cursor
 
     tasks = [asyncio.create_task(write()) for _ in range(2)]
@@ -138,10 +139,10 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
     for user in users:
         assert got[user] == sent[user][: len(got[user])]
         # what came after the last connection had left is still to be replayed
-        sink = FakeSink()
-        socket = relay.relay.hub.join(identity(user), sink, parse_cursor((got[user] or ["aaaaaaaa-0"])[-1]), now())
+        transport = FakeTransport()
+        socket = relay.relay.hub.join(identity(user), transport, parse_cursor((got[user] or ["aaaaaaaa-0"])[-1]), now())
         await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
-        assert got[user] + sink.events == sent[user]
+        assert got[user] + transport.events == sent[user]
 
 
 async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
@@ -162,8 +163,8 @@ async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
     expire(db, user, user)
     first, second = cursors(db)
     await eventually(lambda: running.relay.hub.cursor == second)
-    sink = FakeSink()
-    running.relay.hub.join(identity(user), sink, parse_cursor(first), now())
+    transport = FakeTransport()
+    running.relay.hub.join(identity(user), transport, parse_cursor(first), now())
     async with asyncio.timeout(5):
         await answered.wait()
     expire(db, user)
@@ -171,11 +172,11 @@ async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
     db.execute("delete from after_hours.events where id <= 2")
     db.execute("update after_hours.event_floor set id = 2")
     await eventually(lambda: running.relay.hub.cursor == third)
-    assert sink.frames == []
+    assert transport.frames == []
     go_on.set()
-    await eventually(lambda: len(sink.frames) == 3)
-    assert sink.kinds[0] == "hello"
-    assert sink.events == [second, third]
+    await eventually(lambda: len(transport.frames) == 3)
+    assert transport.kinds[0] == "hello"
+    assert transport.events == [second, third]
 
 
 # ---- the hub alone: answers and pages made by hand
@@ -228,61 +229,61 @@ async def bench() -> Any:
 
 async def test_what_is_read_while_joining_is_held_and_not_repeated(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, None, 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, None, 0)
     _, given = await bench.ask()
     bench.hub.take(page("A", event(user, 7), event(user, 8)))
-    assert sink.frames == []
+    assert transport.frames == []
     given.set_result([answer("A", 7, start="fresh", cursor="aaaaaaaa-7")])  # the snapshot has 7 already
     await bench.settle()
-    assert (sink.kinds[0], sink.events) == ("hello", ["aaaaaaaa-8"])
+    assert (transport.kinds[0], transport.events) == ("hello", ["aaaaaaaa-8"])
     bench.hub.take(page("A", event(user, 8), event(user, 9)))
-    assert sink.events == ["aaaaaaaa-8", "aaaaaaaa-9"]
+    assert transport.events == ["aaaaaaaa-8", "aaaaaaaa-9"]
 
 
 async def test_an_answer_of_another_life_is_asked_again(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, Cursor("aaaaaaaa-3"), 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, Cursor("aaaaaaaa-3"), 0)
     asks, given = await bench.ask()
     assert asks[0].cursor == "aaaaaaaa-3"
     given.set_result([answer("B", 900)])
     await bench.settle()
-    assert sink.frames == []
+    assert transport.frames == []
     assert bench.asked.empty(), "it waits for the log to say where we are"
     bench.hub.take(page("B", event(user, 5, "bbbbbbbb")))
     asks, given = await bench.ask()
     assert asks[0].cursor == "aaaaaaaa-3"
     given.set_result([answer("B", 5, event(user, 5, "bbbbbbbb"))])
     await bench.settle()
-    assert sink.events == ["bbbbbbbb-5"]
+    assert transport.events == ["bbbbbbbb-5"]
 
 
 async def test_ids_issued_again_after_a_failover_are_not_taken_for_old_ones(bench: Bench, user: UUID) -> None:
     """A socket that had joined at head 1604 of A must get 1566 of B."""
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, Cursor("aaaaaaaa-1500"), 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, Cursor("aaaaaaaa-1500"), 0)
     _, given = await bench.ask()
     given.set_result([answer("A", 1604, cursor="aaaaaaaa-1500")])
     await bench.settle()
-    bench.hub.lost()
+    bench.hub.invalidate_attaches()
     bench.hub.take(page("B", event(user, 1566, "bbbbbbbb")))
-    assert sink.events == []
+    assert transport.events == []
     asks, given = await bench.ask()
     assert asks[0].cursor == "aaaaaaaa-1500"
     given.set_result([answer("B", 1566, event(user, 1566, "bbbbbbbb"), cursor="aaaaaaaa-1500")])
     await bench.settle()
     bench.hub.take(page("B", event(user, 1567, "bbbbbbbb")))
-    assert (sink.kinds[0], sink.kinds.count("hello"), sink.events) == (
+    assert (transport.kinds[0], transport.kinds.count("hello"), transport.events) == (
         "hello", 1, ["bbbbbbbb-1566", "bbbbbbbb-1567"],
     )  # fmt: skip
 
 
 async def test_what_was_held_of_a_lost_life_is_not_sent(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, Cursor("aaaaaaaa-1500"), 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, Cursor("aaaaaaaa-1500"), 0)
     _, given = await bench.ask()
     bench.hub.take(page("A", event(user, 1600)))
     bench.hub.take(page("B"))
@@ -291,14 +292,14 @@ async def test_what_was_held_of_a_lost_life_is_not_sent(bench: Bench, user: UUID
     given.set_result([answer("B", 1566)])
     await bench.settle()
     bench.hub.take(page("B", event(user, 1567, "bbbbbbbb")))
-    assert sink.events == ["bbbbbbbb-1567"]
+    assert transport.events == ["bbbbbbbb-1567"]
 
 
 async def test_a_reset_of_the_log_attaches_everybody_afresh_and_voids_what_is_under_way(
     bench: Bench, user: UUID
 ) -> None:
     bench.hub.take(page("A"))
-    live, joining = FakeSink(), FakeSink()
+    live, joining = FakeTransport(), FakeTransport()
     bench.hub.join(identity(user), live, Cursor("aaaaaaaa-1"), 0)
     _, given = await bench.ask()
     given.set_result([answer("A", 1, cursor="aaaaaaaa-1")])
@@ -328,8 +329,8 @@ async def test_a_reset_of_the_log_attaches_everybody_afresh_and_voids_what_is_un
 
 async def test_a_client_whose_place_is_lost_is_told_reset_with_a_snapshot(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, None, 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, None, 0)
     _, given = await bench.ask()
     given.set_result([answer("A", 9, start="fresh", cursor="aaaaaaaa-9")])
     await bench.settle()
@@ -338,15 +339,15 @@ async def test_a_client_whose_place_is_lost_is_told_reset_with_a_snapshot(bench:
     assert asks[0].cursor == "aaaaaaaa-9"
     given.set_result([answer("B", 4, start="reset", cursor="bbbbbbbb-4")])
     await bench.settle()
-    assert sink.kinds == ["hello", "reset"]
+    assert transport.kinds == ["hello", "reset"]
     bench.hub.take(page("B", event(user, 5, "bbbbbbbb")))
-    assert sink.events == ["bbbbbbbb-5"]
+    assert transport.events == ["bbbbbbbb-5"]
 
 
 async def test_a_lost_connection_voids_answers_and_asks_again(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, None, 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, None, 0)
     _, given = await bench.ask()
     given.set_exception(ConnectionError())
     await bench.settle()
@@ -355,58 +356,58 @@ async def test_a_lost_connection_voids_answers_and_asks_again(bench: Bench, user
     _, given = await bench.ask()
     given.set_result([answer("A", 0, start="fresh")])
     await bench.settle()
-    assert sink.kinds == ["hello"]
+    assert transport.kinds == ["hello"]
 
 
 async def test_a_hold_is_bounded(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, None, 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, None, 0)
     bench.hub.take(page("A", *[event(user, n) for n in range(1, hub.MAX_HELD + 1)]))
-    assert sink.is_open
+    assert transport.is_open
     bench.hub.take(page("A", event(user, hub.MAX_HELD + 1)))
-    assert sink.closed == 1013
+    assert transport.closed == 1013
     assert bench.hub.count == 0
 
 
 async def test_stale_and_live_say_how_much_was_replayed(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, None, 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, None, 0)
     _, given = await bench.ask()
     given.set_result([answer("A", 0, start="fresh")])
     await bench.settle()
-    bench.hub.tell_stale(1_700_000_000)
-    bench.hub.tell_stale(1_700_000_000)
+    bench.hub.send_stale(1_700_000_000)
+    bench.hub.send_stale(1_700_000_000)
     bench.hub.take(page("A", event(user, 1), event(user, 2)))
-    bench.hub.tell_live()
-    assert sink.kinds == ["hello", "stale", "after_hours:x", "after_hours:x", "live"]
-    assert sink.frames[1]["since"] == "2023-11-14T22:13:20.000Z"
-    assert sink.frames[-1]["replayed"] == 2
+    bench.hub.send_live()
+    assert transport.kinds == ["hello", "stale", "after_hours:x", "after_hours:x", "live"]
+    assert transport.frames[1]["since"] == "2023-11-14T22:13:20.000Z"
+    assert transport.frames[-1]["replayed"] == 2
 
 
 async def test_live_after_another_server_counts_what_the_new_attach_replayed(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    bench.hub.join(identity(user), sink, None, 0)
+    transport = FakeTransport()
+    bench.hub.join(identity(user), transport, None, 0)
     _, given = await bench.ask()
     given.set_result([answer("A", 0, start="fresh")])
     await bench.settle()
-    bench.hub.tell_stale(0)
+    bench.hub.send_stale(0)
     bench.hub.take(page("B", event(user, 1)))
-    bench.hub.tell_live()
-    assert "live" not in sink.kinds
+    bench.hub.send_live()
+    assert "live" not in transport.kinds
     _, given = await bench.ask()
     given.set_result([answer("B", 1, event(user, 1))])
     await bench.settle()
-    assert sink.kinds == ["hello", "stale", "after_hours:x", "live"]
-    assert sink.frames[-1]["replayed"] == 1
+    assert transport.kinds == ["hello", "stale", "after_hours:x", "live"]
+    assert transport.frames[-1]["replayed"] == 1
 
 
 async def test_a_sync_while_joining_is_answered_after_it(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    sink = FakeSink()
-    socket = bench.hub.join(identity(user), sink, None, 0)
+    transport = FakeTransport()
+    socket = bench.hub.join(identity(user), transport, None, 0)
     _, given = await bench.ask()
     bench.hub.sync(socket)
     bench.hub.sync(socket)
@@ -414,14 +415,14 @@ async def test_a_sync_while_joining_is_answered_after_it(bench: Bench, user: UUI
     _, given = await bench.ask()
     given.set_result([answer("A", 0)])
     await bench.settle()
-    assert sink.kinds == ["hello", "snapshot"]
+    assert transport.kinds == ["hello", "snapshot"]
     assert bench.asked.empty()
 
 
 async def test_joins_of_one_turn_are_asked_together(bench: Bench) -> None:
     bench.hub.take(page("A"))
     for _ in range(MAX_BATCH + 20):
-        bench.hub.join(identity(uuid4()), FakeSink(), None, 0)
+        bench.hub.join(identity(uuid4()), FakeTransport(), None, 0)
     asks, given = await bench.ask()
     assert len(asks) == MAX_BATCH
     given.set_result([answer("A", 0, start="fresh") for _ in asks])
@@ -431,9 +432,9 @@ async def test_joins_of_one_turn_are_asked_together(bench: Bench) -> None:
 
 async def test_a_batch_that_fails_is_asked_again_in_smaller_ones(bench: Bench) -> None:
     bench.hub.take(page("A"))
-    sinks = [FakeSink() for _ in range(MAX_BATCH)]
-    for sink in sinks:
-        bench.hub.join(identity(uuid4()), sink, None, 0)
+    transports = [FakeTransport() for _ in range(MAX_BATCH)]
+    for transport in transports:
+        bench.hub.join(identity(uuid4()), transport, None, 0)
     sizes = []
     for _ in range(3):
         asks, given = await bench.ask()
@@ -441,7 +442,7 @@ async def test_a_batch_that_fails_is_asked_again_in_smaller_ones(bench: Bench) -
         given.set_exception(ConnectionError())
         await bench.settle()
         bench.hub.take(page("A"))
-    while not all(sink.frames for sink in sinks):
+    while not all(transport.frames for transport in transports):
         asks, given = await bench.ask()
         sizes.append(len(asks))
         given.set_result([answer("A", 0, start="fresh") for _ in asks])
@@ -451,7 +452,7 @@ async def test_a_batch_that_fails_is_asked_again_in_smaller_ones(bench: Bench) -
 
 async def test_a_block_read_from_the_log_closes_older_tokens_only(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
-    old, new, other = FakeSink(), FakeSink(), FakeSink()
+    old, new, other = FakeTransport(), FakeTransport(), FakeTransport()
     bench.hub.join(Identity(user, datetime(2026, 1, 1, tzinfo=UTC), 2e9), old, None, 0)
     bench.hub.join(Identity(user, datetime(2026, 3, 1, tzinfo=UTC), 2e9), new, None, 0)
     bench.hub.join(Identity(uuid4(), datetime(2026, 1, 1, tzinfo=UTC), 2e9), other, None, 0)
@@ -466,8 +467,8 @@ async def test_a_block_read_from_the_log_closes_older_tokens_only(bench: Bench, 
 
 async def test_warnings_moved_before_the_join_are_not_replayed(relay: Running, db: Connection, user: UUID) -> None:
     session = warn(db, user)
-    sink = FakeSink()
+    transport = FakeTransport()
     db.execute("select after_hours.extend_session(%s, interval '1 hour')", (session,))
-    socket = relay.relay.hub.join(identity(user), sink, Cursor("aaaaaaaa-0"), now())
+    socket = relay.relay.hub.join(identity(user), transport, Cursor("aaaaaaaa-0"), now())
     await eventually(lambda: socket.has_hello)
-    assert sink.events == []
+    assert transport.events == []

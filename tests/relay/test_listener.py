@@ -48,7 +48,7 @@ async def test_a_deaf_listener_polls_every_second_and_says_so(
     monkeypatch.setattr("relay.database.session.EVENTS", "elsewhere")
     monkeypatch.setattr("relay.database.session.PROBE", "elsewhere")
     relay = await start_relay(live=False)
-    await eventually(lambda: relay.relay.listener.mode == "polling")
+    await eventually(lambda: relay.relay.state.mode == "polling")
     async with httpx.AsyncClient() as client:
         ready = await client.get(relay.http("/readyz", admin=True))
         assert (ready.status_code, ready.json()["mode"]) == (200, "polling")
@@ -92,7 +92,7 @@ async def test_a_silent_server_makes_it_stale_then_live_with_the_count(
     async with relay.peer(user) as peer:
         monkeypatch.setattr(DatabaseSession, "read", read)
         await peer.until(lambda it: it.of("stale"), 4)
-        assert relay.relay.listener.state == "stale"
+        assert relay.relay.state.name == "stale"
         async with httpx.AsyncClient() as client:
             ready = await client.get(relay.http("/readyz", admin=True))
             assert (ready.status_code, ready.json()["state"]) == (503, "stale")
@@ -157,7 +157,7 @@ async def test_a_host_that_is_down_or_no_primary_is_passed_over(
 async def test_until_there_is_a_database_it_is_alive_but_not_ready(start_relay: StartRelay, user: UUID) -> None:
     relay = await start_relay(live=False, dsn="postgresql://u@/x?host=/nowhere")
     async with httpx.AsyncClient() as client:
-        await eventually(lambda: "Error" in relay.relay.listener.reason)
+        await eventually(lambda: "Error" in relay.relay.state.reason)
         assert (await client.get(relay.http("/livez"))).status_code == 200
         ready = await client.get(relay.http("/readyz", admin=True))
         assert (ready.status_code, ready.json()["state"]) == (503, "connecting")
@@ -184,4 +184,4 @@ async def test_each_host_says_once_why_it_is_not_followed(
     await asyncio.sleep(1)
     told = [record.__dict__["host"] for record in caplog.records if record.message == "database not followed"]
     assert told == [0, 1]
-    assert relay.relay.listener.state == "connecting"
+    assert relay.relay.state.name == "connecting"

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from relay.admin.charts import chart, grid, number
 from relay.admin.guard import Guard
 from relay.admin.ops import HEADERS, page
+from relay.database.session import DatabaseSession
 from tests.relay.conftest import Running, eventually, expire, warn
 
 if TYPE_CHECKING:
@@ -110,16 +111,18 @@ async def test_programs_get_the_same_as_json_without_anybodys_id(relay: Running,
     assert len(said["database"]["purges"]) == 14
 
 
-async def test_many_who_look_ask_the_database_once(relay: Running, db: Connection) -> None:
+async def test_requests_in_quick_succession_ask_the_database_once(
+    relay: Running, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = 0
-    status = relay.relay.listener.status
+    status = DatabaseSession.status
 
-    async def counted() -> str:
+    async def counted(session: DatabaseSession) -> str:
         nonlocal asked
         asked += 1
-        return await status()
+        return await status(session)
 
-    relay.relay.listener.status = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(DatabaseSession, "status", counted)
     async with httpx.AsyncClient() as client:
         for _ in range(5):
             await client.get(relay.http("/ops", admin=True))
@@ -140,13 +143,15 @@ async def test_a_status_that_raises_is_shown_with_its_reason_and_logged(
         said = (await fetch(relay, "application/json")).json()
         assert said["relay"]["state"] == "live"
         assert said["database"] is None
-        assert said["error"] == "the database answers strangely: relay_status: DataError: an <odd> row"
+        assert said["error"] == "unexpected answer of the database: relay_status: DataError: an <odd> row"
         html = (await fetch(relay)).text
         assert "an &lt;odd&gt; row" in html
         assert "this page: following" not in html
     finally:
         db.execute(body.text)
-    assert [record.__dict__["call"] for record in caplog.records if "strangely" in record.message] == ["relay_status"]
+    assert [record.__dict__["call"] for record in caplog.records if "unexpected answer" in record.message] == [
+        "relay_status"
+    ]
 
 
 @pytest.mark.parametrize("path", ["/ops", "/metrics", "/readyz", "/livez", "/nowhere"])

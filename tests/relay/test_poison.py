@@ -32,7 +32,7 @@ async def join_within_a_second(relay: Running) -> None:
     async with relay.peer(uuid4()) as other:
         assert other.frames[0]["type"] == "hello"
     assert time.monotonic() - started < 1
-    assert relay.relay.listener.state == "live"
+    assert relay.relay.state.name == "live"
 
 
 @pytest.mark.parametrize("after", BEFORE_HELLO, ids=ascii)

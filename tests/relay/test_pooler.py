@@ -48,8 +48,8 @@ def pooler(instance: Instance, tmp_path: Path) -> Iterator[str]:
 
 async def test_it_polls_and_says_so(start_relay: StartRelay, pooler: str, db: Connection, user: UUID) -> None:
     relay = await start_relay(dsn=pooler, live=False)
-    await eventually(lambda: relay.relay.listener.mode == "polling" and relay.relay.listener.state == "live", 10)
-    assert "pooler" in relay.relay.listener.reason  # it can only guess: nothing tells one from a lost NOTIFY
+    await eventually(lambda: relay.relay.state.mode == "polling" and relay.relay.state.name == "live", 10)
+    assert "pooler" in relay.relay.state.reason  # it can only guess: nothing tells one from a lost NOTIFY
     async with relay.peer(user) as peer:
         for count in range(1, 4):
             started = time.monotonic()
@@ -57,7 +57,7 @@ async def test_it_polls_and_says_so(start_relay: StartRelay, pooler: str, db: Co
             await peer.until(lambda it, count=count: len(it.events) == count, 2)  # type: ignore[misc]
             assert time.monotonic() - started < 1.5
         assert [event["cursor"] for event in peer.events] == cursors(db)
-        assert relay.relay.listener.mode == "polling"
+        assert relay.relay.state.mode == "polling"
     connects = relay.relay.metrics.connects._value.get()
     await eventually(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("polling",)], 3)
     assert relay.relay.metrics.connects._value.get() == connects, "it is one connection, not one after the other"

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from relay import frames
+from relay import protocol
+from relay.client import Client, Stopped
 from tests.relay.conftest import Running, StartRelay, cursors, expire, make_token, warn
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Connection
 
-PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+REPO = Path(__file__).parents[2]
+PAGE = (REPO / "docs" / "protocol.md").read_text()
 DECODER = json.JSONDecoder()
 KINDS = {
     "uuid": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
@@ -72,8 +74,8 @@ async def test_every_frame_is_as_described(start_relay: StartRelay, db: Connecti
         db.execute("select after_hours.end_session(%s, 'left')", (session,))
         db.execute("select after_hours.announce_due()")
         await peer.until(lambda it: it.of("after_hours:session_expired"))
-        hub.tell_stale(0.0)
-        hub.tell_live()
+        hub.send_stale(0.0)
+        hub.send_live()
         await peer.until(lambda it: it.of("auth_expiring") and it.of("ping") and it.of("live"))
         db.execute("update after_hours.event_floor set id = 1000")  # as if everything had been trimmed
         hub.attach_afresh()
@@ -126,11 +128,27 @@ async def test_polling_as_described(relay: Running, db: Connection, user: UUID) 
     assert len(said["events"]) == 1
 
 
-def test_every_close_code_stands_in_the_table() -> None:
-    written = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.M) for code in row.split(", ")}
-    used = {value for name, value in vars(frames).items() if name.isupper() and isinstance(value, int)}
-    assert used <= written
-    assert {code for code in written if code >= 4000} <= used
+def delays(client: Client, code: int, times: int) -> int:
+    """How many of so many closes in a row the client comes back from."""
+    for number in range(times):
+        try:
+            assert client._delay(code, protocol.close_reason(10), was_good=False) > 0
+        except Stopped:
+            return number
+    return times
+
+
+@pytest.mark.parametrize("code", protocol.CloseCode, ids=lambda code: code.name)
+def test_the_python_client_does_what_a_close_code_asks(code: protocol.CloseCode) -> None:
+    expected = {protocol.Action.STOP: 0, protocol.Action.RENEW_TOKEN: 1}
+    assert delays(Client("ws://x/ws", lambda: ""), code, 3) == expected.get(code.action, 3)
+
+
+def test_the_browser_client_treats_just_these_close_codes_apart() -> None:
+    special = (protocol.Action.STOP, protocol.Action.RENEW_TOKEN, protocol.Action.WAIT)
+    source = (REPO / "clients" / "browser" / "after-hours.js").read_text()
+    known = dict(re.findall(r"\b([A-Z_]+) = (4\d\d\d)\b", source))
+    assert known == {code.name: str(code.value) for code in protocol.CloseCode if code.action in special}
 
 
 @pytest.mark.parametrize(

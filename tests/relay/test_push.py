@@ -1,4 +1,4 @@
-"""The push protocol itself: its parser comes and goes, the rehearsal catches what an update breaks, stock takes over."""
+"""The push protocol itself: its parser comes and goes, the self-test catches what an update breaks, stock takes over."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.admin.health import Metrics
+from relay.metrics import Metrics
 from relay.settings import Settings
 from relay.websocket.handshake import HandshakeProtocol
 from relay.websocket.limits import ConnectionLimiter
-from relay.websocket.parser import Incoming, is_pong
+from relay.websocket.parser import MessageParser, is_pong
 from relay.websocket.push import PushProtocol
-from relay.websocket.selftest import rehearse
+from relay.websocket.selftest import run_selftest
 from relay.websocket.stock import StockProtocol
 from tests.relay.conftest import eventually
 from tests.relay.wire import CONT, PING, PONG, TEXT, frame, handshake, layer, raw
@@ -52,7 +52,7 @@ def test_a_parser_knows_when_it_may_go_however_the_bytes_are_cut(messages: Any, 
             open_message = index < len(message) - 1
             if not open_message:
                 ends.add(at)
-    incoming, got, at, turn = Incoming(), [], 0, 0
+    incoming, got, at, turn = MessageParser(), [], 0, 0
     while at < len(wire):
         piece = wire[at : at + pieces[turn % len(pieces)]]
         turn += 1
@@ -60,33 +60,33 @@ def test_a_parser_knows_when_it_may_go_however_the_bytes_are_cut(messages: Any, 
         at += len(piece)
         incoming.reply()
         assert not incoming.is_over
-        assert incoming.is_between == (at in ends)
+        assert incoming.is_idle == (at in ends)
     assert got == [text for message in messages for _data, texts in message for text in texts]
 
 
 @given(st.binary(max_size=140) | st.binary(max_size=130).map(lambda data: frame(PONG, data[:125])))
 def test_a_lone_pong_is_what_the_parser_would_pass_over(data: bytes) -> None:
     if is_pong(data):
-        incoming = Incoming()
+        incoming = MessageParser()
         assert incoming.feed(data) == []
         assert incoming.reply() == b""
-        assert incoming.is_between
+        assert incoming.is_idle
         assert not incoming.is_over
 
 
 async def test_a_client_that_only_listens_has_no_parser() -> None:
     async with layer("push") as wire, raw(wire.port, handshake()) as client:
-        push: Any = wire.sinks[0]
+        push: Any = wire.transports[0]
         await client.send(frame(TEXT, b"a", fin=False))
-        await eventually(lambda: push._incoming is not None)
+        await eventually(lambda: push._parser is not None)
         await client.send(frame(CONT, b"b"))
         assert await client.frames(1) == [(TEXT, b"ab")]
-        assert push._incoming is None
-        assert push._session is None
+        assert push._parser is None
+        assert push._cycle is None
         await client.send(frame(PONG))
         await client.send(frame(PING))
         assert await client.frames(1) == [(PONG, b"")]
-        assert push._incoming is None
+        assert push._parser is None
 
 
 @pytest.fixture
@@ -96,18 +96,18 @@ def handshake_protocol() -> Any:
 
 
 @pytest.mark.parametrize("kind", [PushProtocol, StockProtocol])
-async def test_the_rehearsal_passes(kind: type, handshake_protocol: Any) -> None:
-    await rehearse(handshake_protocol, kind)
+async def test_the_selftest_passes(kind: type, handshake_protocol: Any) -> None:
+    await run_selftest(handshake_protocol, kind)
 
 
 @pytest.mark.parametrize("method", ["start", "accept", "write", "close", "_parse", "connection_lost"])
-async def test_the_rehearsal_notices_each_broken_part(
+async def test_the_selftest_notices_each_broken_part(
     method: str, handshake_protocol: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay.websocket.selftest.SECONDS", 0.5)
     monkeypatch.setattr(PushProtocol, method, lambda *_arguments: None)
     with pytest.raises(Exception):  # noqa: B017, PT011 - any will do
-        await rehearse(handshake_protocol, PushProtocol)
+        await run_selftest(handshake_protocol, PushProtocol)
 
 
 async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
@@ -121,7 +121,7 @@ async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
     monkeypatch.setattr(PushProtocol, "accept", lambda *_arguments: None)
     relay = await start_relay()
     assert relay.relay.public.config.ws is StockProtocol
-    assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == ["relay.app"]
+    assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == ["relay.kinds"]
     async with relay.peer(user) as peer:
         assert peer.frames[0]["type"] == "hello"
 
@@ -146,7 +146,7 @@ async def test_the_setting_chooses(start_relay: StartRelay, sockets: str, expect
 def test_a_dropped_parser_is_freed_without_the_collector(data: bytes) -> None:
     gc.disable()
     try:
-        incoming = Incoming()
+        incoming = MessageParser()
         incoming.feed(data)
         parser = weakref.ref(incoming._parser)
         incoming.drop()

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from relay.admin.health import Metrics
 from relay.delivery.receipts import MAX_UNACKED, Receipts
+from relay.metrics import Metrics
 from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
 
 if TYPE_CHECKING:
@@ -96,12 +96,13 @@ async def test_receipts_can_be_switched_off(start_relay: StartRelay, db: Connect
 
 
 def test_what_is_kept_for_a_client_that_never_acknowledges_is_bounded() -> None:
-    from relay.records import Cursor, Event, Socket
-    from tests.relay.test_joining import FakeSink, identity
+    from relay.delivery.connection import Connection as Client
+    from relay.records import Cursor, Event
+    from tests.relay.test_joining import FakeTransport, identity
 
     receipts = Receipts(Metrics())
     user = uuid4()
-    socket = Socket(identity(user), FakeSink(), None, 0, 0)
+    socket = Client(identity(user), FakeTransport(), None, 0, 0)
     at = datetime.now(UTC)
     for number in range(1000):
         receipts.written(socket, Event(number, uuid4(), user, Cursor(f"aaaaaaaa-{number}"), b"\x81\x00", at, at))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.websocket.kinds import KINDS
 from relay.websocket.request import HandshakeError, RequestParser
-from tests.relay.wire import KEY, KINDS, TEXT, frame, handshake, layer, raw
+from tests.relay.wire import KEY, TEXT, frame, handshake, layer, raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relay.websocket.kinds import KINDS
 from tests.relay.conftest import eventually
 from tests.relay.wire import (
     BINARY,
     CLOSE,
     CONT,
-    KINDS,
     PING,
     PONG,
     TEXT,
@@ -156,10 +156,10 @@ async def test_our_close_is_answered_and_what_comes_first_is_dropped(wire: Layer
     async with raw(wire.port, handshake()) as client:
         await client.send(frame(TEXT, b"a"))
         assert await client.frames(1) == [said("a")]
-        wire.sinks[0].close(4000, "{}")
+        wire.transports[0].close(4000, "{}")
         await client.send(frame(TEXT, b"b") + close(4000))
         assert await client.frames() == [(CLOSE, b"\x0f\xa0{}")]
-        assert not wire.sinks[0].write(b"\x81\x00")
+        assert not wire.transports[0].write(b"\x81\x00")
 
 
 # ---- the handshake

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.settings import SettingsRefused, is_loopback, load, split_hosts
+from relay.database.session import split_hosts
+from relay.settings import SettingsError, is_loopback, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +52,8 @@ def test_what_is_wrong_is_named_and_not_shown(
     for variable, value in {**GOOD, **change}.items():
         if value is not None:
             monkeypatch.setenv(variable, value)
-    with pytest.raises(SettingsRefused) as refused:
-        load()
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
     assert name in str(refused.value)
     assert "geheim" not in str(refused.value)
     assert "xxxx" not in str(refused.value)
@@ -63,12 +64,12 @@ def test_good_settings_and_secrets_that_do_not_print(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("RELAY_BIND", "[::1]:1")
     monkeypatch.setenv("RELAY_ORIGINS", " https://a.example/, http://b:81 ")
-    settings = load()
+    settings = load_settings()
     assert settings.origins == {"https://a.example", "http://b:81"}
     assert "geheim" not in repr(settings)
     assert "ssss" not in repr(settings)
     monkeypatch.setenv("RELAY_BIND", "0.0.0.0:1")
-    assert load().bind == "0.0.0.0:1", "a secret of one's own may bind anywhere"
+    assert load_settings().bind == "0.0.0.0:1", "a secret of one's own may bind anywhere"
 
 
 @pytest.mark.parametrize(

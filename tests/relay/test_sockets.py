@@ -237,11 +237,11 @@ async def test_a_client_that_does_not_read_is_cut_and_nobody_waits(
     relay = await start_relay(stuck_seconds=1)
     other = uuid4()
     with raw_client(relay, user):
-        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.sockets()))
+        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         async with relay.peer(other) as peer:
             expire(db, *[user] * 700, announce=False)
             db.execute("select after_hours.announce_due()")
-            await eventually(lambda: any(s.sink.buffered() for s in relay.relay.hub.users.get(user, ())))
+            await eventually(lambda: any(s.transport.buffered() for s in relay.relay.hub.users.get(user, ())))
             started = time.monotonic()
             expire(db, other)
             await peer.until(lambda it: it.events, 0.5)
@@ -253,7 +253,7 @@ async def test_a_client_that_does_not_read_is_cut_and_nobody_waits(
 
 async def test_a_client_that_does_not_read_costs_at_most_256_kib(relay: Running, db: Connection, user: UUID) -> None:
     with raw_client(relay, user):
-        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.sockets()))
+        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         most = 0
         db.execute(
             "insert into public.after_hours_sessions (user_id, started_at, expires_at)"
@@ -263,7 +263,7 @@ async def test_a_client_that_does_not_read_costs_at_most_256_kib(relay: Running,
         db.execute("select after_hours.announce_due()")
         async with asyncio.timeout(3):
             while relay.relay.hub.users.get(user):
-                most = max(most, *(one.sink.buffered() for one in relay.relay.hub.users[user]))
+                most = max(most, *(one.transport.buffered() for one in relay.relay.hub.users[user]))
                 await asyncio.sleep(0)
         assert most <= 256 * 1024
 
@@ -274,7 +274,7 @@ async def test_a_client_cut_for_bytes_is_counted_and_told_if_it_reads_on(
 ) -> None:
     relay = await start_relay(sockets=kind)
     with raw_client(relay, user) as raw:
-        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.sockets()))
+        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         expire(db, *[user] * 3000, announce=False)
         db.execute("select after_hours.announce_due()")
         await eventually(lambda: user not in relay.relay.hub.users)
@@ -295,13 +295,13 @@ async def test_a_slow_reader_that_reads_is_not_cut(start_relay: StartRelay, db: 
     relay = await start_relay(stuck_seconds=1.5)
     with raw_client(relay, user, 16_384) as raw:
         raw.setblocking(False)
-        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.sockets()))
+        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         expire(db, *[user] * 1000)
         waited = 0
         for _ in range(30):
             with suppress(BlockingIOError):
                 raw.recv(16_384)
-            waited += any(one.sink.buffered() for one in relay.relay.hub.sockets())
+            waited += any(one.transport.buffered() for one in relay.relay.hub.connections())
             await asyncio.sleep(0.1)
         assert relay.relay.hub.count == 1
         assert waited > 10, "it was never behind"

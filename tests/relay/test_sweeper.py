@@ -9,15 +9,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from relay.admin.health import Metrics
 from relay.auth import Identity
+from relay.delivery.connection import Connection
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
-from relay.records import Socket
+from relay.metrics import Metrics
 from relay.settings import Settings
 from relay.websocket import keepalive
-from relay.websocket.keepalive import Sweeper
-from tests.relay.test_joining import FakeSink, answer, identity, page
+from relay.websocket.keepalive import Keepalive
+from tests.relay.test_joining import FakeTransport, answer, identity, page
 
 
 class Sweep:
@@ -27,16 +27,16 @@ class Sweep:
         self.metrics = Metrics()
         self.hub = Hub("n", self.metrics, Receipts(self.metrics))
         settings = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **options)  # type: ignore[arg-type]
-        self.sweeper = Sweeper(settings, self.hub, self.metrics, lambda: None)
-        self.sink = FakeSink()
+        self.keepalive = Keepalive(settings, self.hub, self.metrics, lambda: None)
+        self.transport = FakeTransport()
         self.hub.take(page("A"))
         who = identity(user) if expires_at is None else Identity(user, identity(user).issued_at, expires_at)
-        self.socket: Socket = self.hub.join(who, self.sink, None, 0.0)
+        self.socket: Connection = self.hub.join(who, self.transport, None, 0.0)
         if joined:
             self.hub._answer(self.socket, answer("A", 0, start="fresh"))
 
     def at(self, now: float, wall: float | None = None) -> None:
-        self.sweeper.sweep(self.hub.sockets(), now, wall if wall is not None else time.time())
+        self.keepalive.check(self.hub.connections(), now, wall if wall is not None else time.time())
 
 
 @pytest.fixture
@@ -46,92 +46,92 @@ async def sweep() -> Sweep:
 
 async def test_pings_every_twenty_seconds_and_cuts_who_is_silent(sweep: Sweep) -> None:
     sweep.at(19)
-    assert "ping" not in sweep.sink.kinds
+    assert "ping" not in sweep.transport.kinds
     sweep.at(20)
-    assert sweep.sink.kinds[-1] == "ping"
-    sweep.sink.heard_at = 20.5
+    assert sweep.transport.kinds[-1] == "ping"
+    sweep.transport.received_at = 20.5
     sweep.at(21)
-    assert sweep.sink.kinds.count("ping") == 1
+    assert sweep.transport.kinds.count("ping") == 1
     sweep.at(40)
-    assert sweep.sink.kinds.count("ping") == 2
+    assert sweep.transport.kinds.count("ping") == 2
     sweep.at(60)  # nothing heard since 40
-    assert sweep.sink.closed == 1006
+    assert sweep.transport.closed == 1006
     assert sweep.hub.count == 0
     assert sweep.metrics.silent._value.get() == 1
 
 
 async def test_a_client_that_was_never_pinged_is_not_silent(sweep: Sweep) -> None:
-    sweep.sink.heard_at = -0.1  # its token came just before it joined; it has had nothing to say since
+    sweep.transport.received_at = -0.1  # its token came just before it joined; it has had nothing to say since
     sweep.at(20.2)
-    assert sweep.sink.is_open
-    assert sweep.sink.kinds[-1] == "ping"
+    assert sweep.transport.is_open
+    assert sweep.transport.kinds[-1] == "ping"
     sweep.at(40.4)
-    assert sweep.sink.closed == 1006
+    assert sweep.transport.closed == 1006
 
 
 async def test_a_join_that_hangs_is_told_to_try_later() -> None:
     sweep = Sweep(uuid4(), joined=False)
     sweep.at(4.9)
-    assert sweep.sink.is_open
+    assert sweep.transport.is_open
     sweep.at(5.1)
-    assert sweep.sink.closed == 1013
+    assert sweep.transport.closed == 1013
     assert sweep.hub.count == 0
 
 
 async def test_a_client_that_only_joins_afresh_is_not_sent_away(sweep: Sweep) -> None:
     sweep.hub.attach_afresh()
-    sweep.sink.heard_at = 1000.0
+    sweep.transport.received_at = 1000.0
     sweep.at(1000)
-    assert sweep.sink.is_open
+    assert sweep.transport.is_open
 
 
 async def test_tokens_are_announced_to_run_out_then_closed_after_a_grace() -> None:
     sweep = Sweep(uuid4(), expires_at=1000.0)
     sweep.at(1, 939)
-    assert "auth_expiring" not in sweep.sink.kinds
+    assert "auth_expiring" not in sweep.transport.kinds
     sweep.at(2, 941)
     sweep.at(3, 950)
-    assert sweep.sink.kinds.count("auth_expiring") == 1
-    assert sweep.sink.frames[-1]["inSeconds"] == 59
+    assert sweep.transport.kinds.count("auth_expiring") == 1
+    assert sweep.transport.frames[-1]["inSeconds"] == 59
     sweep.at(4, 1009)
-    assert sweep.sink.is_open
+    assert sweep.transport.is_open
     sweep.at(5, 1011)
-    assert sweep.sink.closed == 4401
+    assert sweep.transport.closed == 4401
 
 
 async def test_nothing_is_said_before_hello() -> None:
     """Neither that the token runs out nor a ping: the first frame is hello."""
     sweep = Sweep(uuid4(), expires_at=1000.0, joined=False, ping_seconds=1)
     sweep.at(4.9, 990)
-    assert sweep.sink.kinds == []
-    sweep.hub._start(sweep.hub.sockets()[0], answer("A", 0, start="fresh"))
+    assert sweep.transport.kinds == []
+    sweep.hub._start(sweep.hub.connections()[0], answer("A", 0, start="fresh"))
     sweep.at(4.95, 990)
     sweep.at(4.99, 990)
-    assert sweep.sink.kinds == ["hello", "ping", "auth_expiring"]
+    assert sweep.transport.kinds == ["hello", "ping", "auth_expiring"]
 
 
 async def test_garbage_is_collected_when_many_have_left(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     collections: list[int] = []
     monkeypatch.setattr(keepalive, "gc", SimpleNamespace(collect=lambda: collections.append(sweep.hub.left)))
-    staying = [sweep.hub.join(identity(uuid4()), FakeSink(), None, 0.0) for _ in range(599)]
+    staying = [sweep.hub.join(identity(uuid4()), FakeTransport(), None, 0.0) for _ in range(599)]
     for _ in range(1300):
-        sweep.hub.leave(sweep.hub.join(identity(uuid4()), FakeSink(), None, 0.0))
-        sweep.sweeper._collect()
+        sweep.hub.leave(sweep.hub.join(identity(uuid4()), FakeTransport(), None, 0.0))
+        sweep.keepalive._collect()
     assert collections == [601, 1202]  # as many as are here, plus one
     assert len(staying) + 1 == sweep.hub.count
 
 
 async def test_stuck_is_bytes_waiting_and_none_taken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting, taken = 1000, 0
-    monkeypatch.setattr(sweep.sink, "buffered", lambda: waiting)
-    monkeypatch.setattr(sweep.sink, "drained", lambda: taken)
+    monkeypatch.setattr(sweep.transport, "buffered", lambda: waiting)
+    monkeypatch.setattr(sweep.transport, "drained", lambda: taken)
     sweep.at(1)
     sweep.at(8)
     taken = 10
     sweep.at(9)
     sweep.at(17)
-    assert sweep.sink.is_open
+    assert sweep.transport.is_open
     sweep.at(17.5)
-    assert sweep.sink.closed == 4008
+    assert sweep.transport.closed == 4008
     assert sweep.metrics.closed.labels("4008")._value.get() == 1
     assert sweep.metrics.slow._value.get() == 1

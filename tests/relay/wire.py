@@ -13,25 +13,26 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
-from relay import frames
-from relay.admin.health import Metrics
+from relay import frames, protocol
 from relay.app import configure
-from relay.public.websocket import Routes
+from relay.metrics import Metrics
+from relay.public.events import EventRoutes
+from relay.public.origin import RequestPolicy
+from relay.public.websocket import WebSocketRoutes
 from relay.settings import Settings
+from relay.state import RelayState
 from relay.websocket.handshake import HandshakeProtocol
+from relay.websocket.kinds import KINDS
 from relay.websocket.limits import ConnectionLimiter
-from relay.websocket.push import PushProtocol
-from relay.websocket.stock import StockProtocol, listening_socket
+from relay.websocket.server import listening_socket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.websockets import WebSocket
 
-    from relay.records import Socket
-    from relay.websocket.stock import Sink
+    from relay.delivery.connection import Connection, Transport
 
-KINDS = {"push": PushProtocol, "stock": StockProtocol}
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x11\x22\x33\x44"
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -46,16 +47,16 @@ class Layer:
     state: ServerState
     limiter: ConnectionLimiter
     metrics: Metrics
-    sinks: list[Sink] = field(default_factory=list)
+    transports: list[Transport] = field(default_factory=list)
     gone: int = 0
 
-    def heard(self, socket: Socket, message: dict[str, Any]) -> None:
+    def on_message(self, connection: Connection, message: dict[str, Any]) -> None:
         """Echo; a binary message is answered with its length."""
         text = message.get("text")
-        sink: Sink = socket  # type: ignore[assignment] # here the sink itself stands for the client
-        sink.write(frames.text_frame(f"binary {len(message['bytes'])}" if text is None else text))
+        transport: Transport = connection  # type: ignore[assignment] # here the transport stands for the client
+        transport.write(frames.text_frame(f"binary {len(message['bytes'])}" if text is None else text))
 
-    def _gone(self, _socket: Socket) -> None:
+    def _on_close(self, _connection: Connection) -> None:
         self.gone += 1
 
 
@@ -67,21 +68,28 @@ async def layer(kind: str, *, application: Any = None, **settings: Any) -> Async
     """
     values = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **settings)  # type: ignore[arg-type]
     limiter, metrics, state = ConnectionLimiter(values), Metrics(), ServerState()
-    routes = Routes(values, None, None, None, metrics, None)  # type: ignore[arg-type] # only what refuses is used of it
+    parts: Any = (
+        values,
+        RequestPolicy(values, RelayState()),
+        None,
+        None,
+        None,
+        metrics,
+    )  # what only refuses needs no more
     one = Layer(kind, 0, state, limiter, metrics)
 
-    class Follow:
-        heard = staticmethod(one.heard)
-        gone = staticmethod(one._gone)
+    class EchoHandler:
+        on_message = staticmethod(one.on_message)
+        on_close = staticmethod(one._on_close)
 
     async def echo(websocket: WebSocket) -> None:
         offered = websocket.scope["subprotocols"]
-        await websocket.accept(subprotocol=frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else None)
-        sink: Sink = websocket.scope["state"]["sink"]
-        one.sinks.append(sink)
-        await sink.follow(Follow(), sink)  # type: ignore[arg-type]
+        await websocket.accept(subprotocol=protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
+        transport: Transport = websocket.scope["state"]["transport"]
+        one.transports.append(transport)
+        await transport.set_handler(EchoHandler(), transport)  # type: ignore[arg-type]
 
-    app = Starlette(routes=routes.all())
+    app = Starlette(routes=[*WebSocketRoutes(*parts).all(), *EventRoutes(*parts).all()])
     app.router.routes[0].endpoint = echo  # type: ignore[attr-defined]
     app.router.routes[0].app = as_asgi(echo)  # type: ignore[attr-defined]
     config = configure(application or app, http=functools.partial(HandshakeProtocol, limiter, metrics), ws=KINDS[kind])
