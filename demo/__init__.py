@@ -1,1 +1,1 @@
-"""The demonstration: a page, a token maker, a story. Loopback only, in no image, refuses a real secret."""
+"""Demonstration: web page, tokens, a scripted scenario. Loopback and development secrets only; in no image."""

@@ -1,4 +1,4 @@
-"""Serves the demo page on loopback and plays the application behind it; refuses a real secret."""
+"""Web server of the demo page, on loopback. Takes the part of the application; accepts development secrets only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 class Demo:
-    """The page's few questions, answered as an application's server would answer them."""
+    """Handlers for the requests of the page, as an application server would have them."""
 
     def __init__(self, *, secret: str, dsn: str, relay_port: int) -> None:
         self._secret = secret
@@ -39,15 +39,15 @@ class Demo:
         self._relay_port = relay_port
 
     async def log_in(self, request: Request) -> JSONResponse:
-        """A token for whoever the page says it is: that is what makes this a demo."""
+        """Return a token for the user id that the page sends, without any authentication."""
         user_id = UUID(str((await request.json())["userId"]))
         return JSONResponse({"token": make_token(self._secret, user_id), "relayPort": self._relay_port})
 
     async def start(self, request: Request) -> JSONResponse:
-        """Start a session of so many seconds, and the match whose chat it is for."""
-        asked = await request.json()
-        user_id = UUID(str(asked["userId"]))
-        length = timedelta(seconds=float(asked["seconds"]))
+        """Start a session of `seconds`, and create the match that its chat belongs to."""
+        body = await request.json()
+        user_id = UUID(str(body["userId"]))
+        length = timedelta(seconds=float(body["seconds"]))
 
         async def do(connection: Connection) -> dict[str, Any]:
             session = await one(connection, "select * from after_hours.start_session(%s, %s)", user_id, length)
@@ -62,10 +62,10 @@ class Demo:
         return await self._run(do)
 
     async def extend(self, request: Request) -> JSONResponse:
-        """Push a session's end so many seconds further away."""
-        asked = await request.json()
-        session_id = UUID(str(asked["sessionId"]))
-        by = timedelta(seconds=float(asked["seconds"]))
+        """Extend a session by `seconds`."""
+        body = await request.json()
+        session_id = UUID(str(body["sessionId"]))
+        by = timedelta(seconds=float(body["seconds"]))
 
         async def do(connection: Connection) -> dict[str, Any]:
             session = await one(connection, "select * from after_hours.extend_session(%s, %s)", session_id, by)
@@ -84,7 +84,7 @@ class Demo:
         return await self._run(do)
 
     async def save(self, request: Request) -> JSONResponse:
-        """Save a match: from then on no purge touches it."""
+        """Save a match, which excludes it from the purge."""
         match_id = UUID(str((await request.json())["matchId"]))
 
         async def do(connection: Connection) -> dict[str, Any]:
@@ -94,38 +94,38 @@ class Demo:
         return await self._run(do)
 
     async def _run(self, do: Callable[[Connection], Awaitable[dict[str, Any]]]) -> JSONResponse:
-        # A connection for each click: no pool to explain, and the page clicks rarely.
+        # One connection for each request: a pool would be more to explain, and requests are rare.
         try:
             async with await Connection.connect(self._dsn, row_factory=namedtuple_row) as connection:
                 return JSONResponse(await do(connection))
         except psycopg.Error as error:
-            said = {"error": error.diag.message_primary or str(error), "hint": error.diag.message_hint}
-            return JSONResponse(said, status_code=409)
+            problem = {"error": error.diag.message_primary or str(error), "hint": error.diag.message_hint}
+            return JSONResponse(problem, status_code=409)
 
 
 async def one(connection: Connection, statement: LiteralString, *values: Any) -> Any:
-    """The one row of a statement."""
+    """Return the first row of a statement."""
     return await (await connection.execute(statement, values)).fetchone()
 
 
 def as_json(session: Any) -> dict[str, str]:
-    """A session's row as the relay's frames name it; without an end before its time."""
+    """Convert a session row to the field names of the relay's frames. ended_at is not included."""
     expires_at = session.expires_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"sessionId": str(session.id), "expiresAt": expires_at}
 
 
 async def client(_request: Request) -> FileResponse:
-    """The client library: a file to copy or to serve, as here."""
+    """Serve the browser client."""
     return FileResponse(HERE.parent / "clients" / "browser" / "after-hours.js")
 
 
-async def not_understood(_request: Request, error: Exception) -> JSONResponse:
-    """A request that isn't what the page sends."""
+async def bad_request(_request: Request, error: Exception) -> JSONResponse:
+    """Answer a malformed request with 400."""
     return JSONResponse({"error": f"not understood: {error}"}, status_code=400)
 
 
 def make_app(demo: Demo) -> Starlette:
-    """The page and its calls. A foreign page that rebinds its name to 127.0.0.1 fails on the host check."""
+    """Build the ASGI application. The host check stops DNS rebinding by pages of other origins."""
     return Starlette(
         routes=[
             Route("/log-in", demo.log_in, methods=["POST"]),
@@ -137,7 +137,7 @@ def make_app(demo: Demo) -> Starlette:
             Mount("/", StaticFiles(directory=HERE / "page", html=True)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
-        exception_handlers={KeyError: not_understood, ValueError: not_understood, TypeError: not_understood},
+        exception_handlers={KeyError: bad_request, ValueError: bad_request, TypeError: bad_request},
     )
 
 
@@ -150,8 +150,8 @@ def main() -> None:
             relay_port=int(os.environ["RELAY_PORT"]),
         )
         port = int(os.environ["DEMO_PORT"])
-    except NotADevelopmentSecret as refusal:
-        sys.exit(str(refusal))
+    except NotADevelopmentSecret as error:
+        sys.exit(str(error))
     except KeyError as missing:
         sys.exit(f"{missing.args[0]} is not set; ./dev up sets it and starts this page")
     uvicorn.run(make_app(demo), host="127.0.0.1", port=port, log_level="warning", access_log=False, ws="none")

@@ -1,4 +1,4 @@
-"""Makes tokens for one development instance; refuses any secret that isn't marked as a development one."""
+"""Tokens for a development instance. Only secrets that are marked as development secrets are accepted."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ LIFETIME = 12 * 60 * 60  # seconds
 
 
 class NotADevelopmentSecret(Exception):
-    """The secret at hand may be a real one: whoever holds that makes tokens elsewhere."""
+    """RELAY_JWT_SECRET is missing, or it may be a real secret."""
 
 
 def development_secret() -> str:
-    """This instance's secret, from RELAY_JWT_SECRET."""
+    """Return the secret of this instance, from RELAY_JWT_SECRET. Raises NotADevelopmentSecret."""
     secret = os.environ.get("RELAY_JWT_SECRET", "")
     if not secret.startswith(DEVELOPMENT_PREFIX):
         raise NotADevelopmentSecret(
-            f"RELAY_JWT_SECRET must begin with {DEVELOPMENT_PREFIX!r}; ./dev up generates such a one. "
-            "With a real secret, tokens come from your own login service."
+            f"RELAY_JWT_SECRET must begin with {DEVELOPMENT_PREFIX!r}; ./dev up generates such a secret. "
+            "With a real secret, your login service issues the tokens."
         )
     return secret
 
 
 def make_token(secret: str, user_id: UUID, *, lifetime: float = LIFETIME) -> str:
-    """A token for the relay that names `user_id` and is good for `lifetime` seconds."""
+    """Return a token for `user_id` that is valid for `lifetime` seconds."""
     now = time.time()
     claims = {"sub": str(user_id), "aud": "after-hours", "iat": now, "exp": now + lifetime}
     return jwt.encode(claims, secret, algorithm="HS256")
@@ -40,11 +40,11 @@ def main() -> None:
     try:
         user_id = UUID(sys.argv[1])
     except (IndexError, ValueError):
-        sys.exit("which user? A token names one by a uuid: ./dev token 0a0a0a0a-0000-4000-8000-00000000000a")
+        sys.exit("name a user by its uuid: ./dev token 0a0a0a0a-0000-4000-8000-00000000000a")
     try:
         print(make_token(development_secret(), user_id))
-    except NotADevelopmentSecret as refusal:
-        sys.exit(str(refusal))
+    except NotADevelopmentSecret as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ print(*(probe.getsockname()[1] for probe in probes))')
     cmd_cluster
     start_relay
     AFTER_HOURS_DSN=$(dsn postgres) DEMO_DSN=$(dsn after_hours_app) RELAY_JWT_SECRET=$(<"$home/secret") \
-        RELAY_PORT=$RELAY_PORT "$venv/bin/python" -m demo.story
+        RELAY_PORT=$RELAY_PORT "$venv/bin/python" -m demo.scenario
 }
 
 cmd_token() {

@@ -1,4 +1,4 @@
-// Types of after-hours.js. Instants are ISO 8601 in UTC, as the relay writes them.
+// Types of after-hours.js. Instants are ISO 8601 in UTC.
 
 export declare const EXPIRING: "after_hours:session_expiring";
 export declare const EXPIRED: "after_hours:session_expired";
@@ -15,7 +15,7 @@ export interface Session {
 interface Announcement {
   sessionId: string;
   expiresAt: string;
-  /** True if the relay could not be asked and our own countdown speaks; then there is no id. */
+  /** True if the relay could not be reached and the local countdown announced it; there is no id then. */
   isLocal: boolean;
   id?: string;
   cursor?: string;
@@ -40,26 +40,26 @@ export type State =
   | { state: "stopped"; code: number; why: string };
 
 export interface Options {
-  /** ws://… or wss://…/ws. Never with a token in it. */
+  /** ws://… or wss://…/ws. Must not contain a token. */
   url: string;
-  /** Whose cursor this is: kept apart for each user of a tab. */
+  /** The user. The cursor is stored for each user of a tab separately. */
   userId: string;
-  /** Asked before each connection and when the present token runs out; should then give a new one. */
+  /** Called before each connection and when the token is about to expire; returns a valid token. */
   token: () => string | Promise<string>;
-  /** Called once for each warning. What it returns is awaited before the place is remembered; so is onExpired's. */
+  /** Called once for each warning. Its result is awaited before the cursor is stored. */
   onExpiring?: (event: Expiring) => unknown;
-  /** Called once for each end. */
+  /** Called once for each end. Its result is awaited before the cursor is stored. */
   onExpired?: (event: Expired) => unknown;
-  /** The user's sessions, those over for less than a day included, whenever something is heard of them. */
+  /** Called with the user's sessions, including those that ended less than a day ago, whenever they may have changed. */
   onSessions?: (sessions: Session[]) => unknown;
   onState?: (state: State) => unknown;
-  /** Every frame as it arrives, before it is handled. */
+  /** Called with every frame before it is handled. */
   onFrame?: (frame: Record<string, unknown> & { type: string }) => unknown;
-  /** Default: sessionStorage. null: a new page starts afresh. */
+  /** Where the cursor is stored. Default: sessionStorage. null: it is not stored, a new page starts without one. */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
-  /** For sessions given to sync(); the relay tells it of all others. Default: two minutes. */
+  /** Time between warning and end, for sessions passed to sync() only. Default: two minutes. */
   warningLeadMs?: number;
-  /** Where there is none of its own (Node.js before 22). */
+  /** WebSocket class for environments without a global one (Node.js before 22). */
   WebSocket?: unknown;
 }
 
@@ -70,7 +70,7 @@ export declare class AfterHours {
   readonly cursor: string | undefined;
   connect(): void;
   close(): void;
-  /** After a change of your own. `known`: the session as your server has just answered, if it names its new end. */
+  /** Call after your application changed a session. `known`: the session with its new end, from your server's answer. */
   sync(known?: { sessionId: string; expiresAt: string }): void;
   /** The server's time in ms since 1970, never ahead of it; -Infinity before the first frame. */
   now(): number;

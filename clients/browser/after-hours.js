@@ -1,30 +1,30 @@
-// After Hours in the browser: when one user's sessions end. No dependencies: copy this file or serve it.
-// The protocol, its close codes and examples: docs/protocol.md. Types: after-hours.d.ts.
+// After Hours client for browsers and Node.js: tells when the sessions of one user end. No dependencies: copy this file
+// or serve it. Protocol, close codes and examples: docs/protocol.md. Types: after-hours.d.ts.
 
 export const EXPIRING = "after_hours:session_expiring";
 export const EXPIRED = "after_hours:session_expired";
 
 const PROTOCOL = "after-hours.v1";
-const SILENCE = 45_000; // ms without a frame: the connection is dead, whatever TCP believes
-const PATIENCE = 10_000; // for a hello, and for an answer to sync
+const SILENCE = 45_000; // ms without a frame after which a connection counts as dead
+const PATIENCE = 10_000; // ms for a hello, and for an answer to sync
 const TOKEN_PATIENCE = 15_000;
-const GRACE = 1_500; // a deadline known late is announced within a second; after this we look ourselves …
-const ANSWER = 3_000; // … and wait so long for the relay's answer …
-const BEHIND = 500; // … or for the event itself, which may be right behind it
-const SETTLED = 10_000; // a connection that lasted so long was a good one: the back-off starts afresh
-const REMEMBERED = 500; // announcements, each by its id and by what it was about
-const DAY = 86_400_000; // the longest retryAfterMs that is believed
-const LONGEST_TIMER = 60_000; // timers are set anew from the best clock at least this often
-const UNREADABLE = 1003; // what we say of a frame that is none
+const GRACE = 1_500; // ms after a deadline until the relay is asked: it announces late deadlines within a second
+const ANSWER = 3_000; // ms to wait for its answer
+const BEHIND = 500; // ms to wait for an event after a snapshot that was taken after its deadline
+const SETTLED = 10_000; // ms: after a connection of this length the back-off starts again from its first value
+const REMEMBERED = 500; // number of keys of announcements kept: each has one for its id and one for type, session and deadline
+const DAY = 86_400_000; // ms: upper limit of retryAfterMs
+const LONGEST_TIMER = 60_000; // ms: timers are renewed at least this often, because the clock estimate improves
+const UNREADABLE = 1003; // close code reported for an unreadable frame
 const BAD_FRAME = 4400, TOKEN = 4401, BLOCKED = 4403;
 
 const storageKey = (userId) => `after-hours:${userId}`;
 
-// retryAfterMs of a message, cut to 0 … 1 day; undefined if it isn't there or is no number.
+// retryAfterMs of a message, limited to 0 … 1 day; undefined if it is missing or not a number.
 const retryOf = (message) =>
   typeof message?.retryAfterMs === "number" ? Math.min(Math.max(message.retryAfterMs, 0), DAY) : undefined;
 
-// A frame with the fields that we rely on; undefined for anything else.
+// Parse a frame and check the fields that are used here; undefined if it is not valid.
 const NEEDED = {
   hello: ["start", "cursor", "serverTime"], snapshot: ["serverTime"], reset: ["cursor", "serverTime"],
   [EXPIRING]: ["id", "cursor", "sessionId", "expiresAt"], [EXPIRED]: ["id", "cursor", "sessionId", "expiresAt"],
@@ -43,8 +43,8 @@ function parse(data) {
 
 const keyOf = (type, { sessionId, expiresAt }) => `${type} ${sessionId} ${Date.parse(expiresAt)}`;
 
-// The server's clock, by performance.now(): nobody sets that one. A frame is never younger than it says, so of several
-// readings the smallest offset is the truest, and an instant is never thought to have come before it has.
+// Estimate of the server's clock, based on performance.now(), which is monotonic. A frame arrives after the instant that
+// it carries, so the smallest offset of several frames is the best one, and the estimate is never ahead of the server.
 class ServerClock {
   #offsets = [];
 
@@ -52,16 +52,16 @@ class ServerClock {
     const offset = performance.now() - Date.parse(instant);
     if (Number.isNaN(offset)) return;
     this.#offsets.push(offset);
-    if (this.#offsets.length > 32) this.#offsets.shift(); // two clocks drift apart
+    if (this.#offsets.length > 32) this.#offsets.shift(); // the two clocks drift
   }
 
   now() {
-    return performance.now() - Math.min(...this.#offsets); // before the first reading: minus infinity
+    return performance.now() - Math.min(...this.#offsets); // before the first frame: -Infinity
   }
 }
 
-// One WebSocket. Tells of each frame, and once of its end; after drop() of nothing more.
-class Line {
+// One WebSocket. Calls onFrame for each frame and onEnded once; neither is called after drop().
+class Connection {
   #socket; #deadline; #ended;
   isGreeted = false;
   isDrained = false;
@@ -74,11 +74,11 @@ class Line {
     socket.onmessage = ({ data }) => {
       const frame = parse(data);
       if (!frame) return this.#end(UNREADABLE, "");
-      if (this.isGreeted ||= frame.type === "hello") this.expect(SILENCE); // before, only a hello counts
+      if (this.isGreeted ||= frame.type === "hello") this.expect(SILENCE); // until then PATIENCE is the limit
       onFrame(frame);
     };
     socket.onclose = ({ code, reason }) => this.#end(code, reason);
-    socket.onerror = () => {}; // its close follows
+    socket.onerror = () => {}; // a close event follows
     this.expect(PATIENCE);
   }
 
@@ -86,7 +86,7 @@ class Line {
     if (this.#socket.readyState === 1) this.#socket.send(JSON.stringify(message));
   }
 
-  // Dead, unless something arrives within so many ms. close() may take long on a dead network: not waited for.
+  // End the connection unless a frame arrives within `ms`. Does not wait for the close event: on a dead network it comes late.
   expect(ms) {
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => this.#end(1006, ""), ms);
@@ -104,11 +104,11 @@ class Line {
   }
 }
 
-// Sessions as last heard of, and which warnings and ends the user is owed by them.
+// The sessions as last reported, and which warnings and ends have to be announced for them.
 class Sessions {
   #byId = new Map();
   #lead;
-  heardAt = -Infinity; // server time of the last snapshot
+  heardAt = -Infinity; // server time of the last snapshot, ms
 
   constructor(lead) { this.#lead = lead; }
 
@@ -121,7 +121,8 @@ class Sessions {
     this.#byId = new Map(sessions.map((session) => {
       if (session.state !== "ended") return [session.sessionId, session];
       const known = before.get(session.sessionId);
-      // One that was over when we first heard of it is no news. How one ended is only in its event, which may be on its way.
+      // A session that had ended before the first snapshot is not announced. A snapshot does not contain the reason of
+      // an end; only the event does, and it may arrive later.
       const isOld = known === undefined || known.isOld === true;
       const guess = known?.expiresAt === session.expiresAt ? "timeout" : "ended";
       return [session.sessionId, { ...session, isOld, ...(!isOld && { reason: known.reason ?? guess }) }];
@@ -129,27 +130,27 @@ class Sessions {
     this.heardAt = Math.max(this.heardAt, heardAt);
   }
 
-  // What the application's own server has just answered.
+  // Take a session from an answer of the application's own server.
   takeOwn({ sessionId, expiresAt }, now) {
     const end = Date.parse(expiresAt);
     const iso = (instant) => new Date(instant).toISOString(); // as the relay writes instants
-    const warnsAt = iso(Math.max(end - this.#lead, Math.min(now, end))); // of a short session at once
+    const warnsAt = iso(Math.max(end - this.#lead, Math.min(now, end))); // of a short session: immediately
     this.#byId.set(sessionId, { sessionId, expiresAt: iso(end), warnsAt, state: "active" });
   }
 
   takeEvent({ type, sessionId, expiresAt, reason, emittedAt }) {
     const known = this.#byId.get(sessionId);
-    // a replayed event is older than the snapshot before it, which may know a later deadline
+    // a replayed event is older than the snapshot before it, and the snapshot may contain a later deadline
     if (known && known.expiresAt !== expiresAt && Date.parse(emittedAt) < this.heardAt) return;
     const state = type === EXPIRED ? "ended" : "warned";
     this.#byId.set(sessionId, { ...known, sessionId, expiresAt, state, ...(reason && { reason }) });
   }
 
-  // Announcements that are owed for what we know, with the server time at which each is due.
+  // The announcements to make, with the server time (ms) at which each is due.
   *owed(now) {
     for (const session of this.#byId.values()) {
       const end = Date.parse(session.expiresAt);
-      if (Number.isNaN(end)) continue; // an instant that we can't read is none to count down to
+      if (Number.isNaN(end)) continue; // unreadable instant: no countdown
       if (session.state !== "ended" && !Number.isNaN(Date.parse(session.warnsAt)) && now < end) {
         yield { type: EXPIRING, session, due: Date.parse(session.warnsAt) };
       }
@@ -160,12 +161,12 @@ class Sessions {
 
 export class AfterHours {
   #options; #clock = new ServerClock(); #sessions; #cursor; #seen;
-  #line; #next; #isOpening = false; #retry; #failures = 0; #wasRefused = false; #helloAt = 0;
+  #connection; #next; #isOpening = false; #retry; #failures = 0; #wasRefused = false; #helloAt = 0;
   #queue = Promise.resolve(); #timer; #asked = new Map(); #changedAt = -Infinity;
   #listening; #state = { state: "closed" }; #notBefore = 0;
 
   constructor(options) {
-    if (typeof options.userId !== "string" || !options.userId) throw new TypeError("userId is needed: whose cursor this is");
+    if (typeof options.userId !== "string" || !options.userId) throw new TypeError("userId is required: cursors are stored for each user");
     this.#options = { storage: globalThis.sessionStorage, WebSocket: globalThis.WebSocket, ...options };
     this.#sessions = new Sessions(options.warningLeadMs ?? 120_000);
     const { cursor, seen } = this.#load();
@@ -177,7 +178,7 @@ export class AfterHours {
   get cursor() { return this.#cursor; }
   get sessions() { return this.#sessions.list; }
 
-  // The server's time in ms since 1970, as well as we know it; never ahead of it.
+  // Estimate of the server's time, ms since 1970; never ahead of it.
   now() { return this.#clock.now(); }
 
   connect() {
@@ -187,21 +188,22 @@ export class AfterHours {
     this.#wasRefused = false;
     const { signal } = this.#listening;
     const look = () => {
-      if (this.#line) this.#ask();
+      if (this.#connection) this.#ask();
       else if (performance.now() >= this.#notBefore) this.#open();
     };
     globalThis.document?.addEventListener("visibilitychange", () => document.hidden || look(), { signal });
     globalThis.addEventListener?.("online", look, { signal });
-    globalThis.addEventListener?.("offline", () => this.#ask(), { signal }); // perhaps: the answer will tell
+    globalThis.addEventListener?.("offline", () => this.#ask(), { signal }); // not reliable: the missing answer shows it
     this.#open();
   }
 
   close() { this.#stop({ state: "closed" }); }
 
-  // Call it after a change of your own, with what your server answered, if it names the session and its new end.
+  // Call this after your application changed a session; `known` is the answer of your server, if it contains the session's
+  // id and new end.
   sync(known) {
     if (known) this.#sessions.takeOwn(known, this.now());
-    else this.#changedAt = this.now(); // what we know is out of date: nothing is announced from it
+    else this.#changedAt = this.now(); // the known sessions are out of date: nothing is announced from them
     this.#ask();
     this.#changed();
   }
@@ -213,7 +215,7 @@ export class AfterHours {
     this.#retry = undefined;
     if (this.#isOpening || this.#next || !this.#listening) return;
     const { signal } = this.#listening;
-    if (!this.#line) this.#tellState({ state: "connecting" });
+    if (!this.#connection) this.#tellState({ state: "connecting" });
     this.#isOpening = true;
     let token;
     try {
@@ -226,8 +228,8 @@ export class AfterHours {
     }
     if (signal.aborted) return;
     const first = { type: "auth", token, ...(this.#cursor && { after: this.#cursor }) };
-    const line = this.#next = new Line(this.#options.WebSocket, this.#options.url, first,
-      (frame) => this.#receive(line, frame), (code, reason) => this.#ended(line, code, reason));
+    const connection = this.#next = new Connection(this.#options.WebSocket, this.#options.url, first,
+      (frame) => this.#receive(connection, frame), (code, reason) => this.#ended(connection, code, reason));
   }
 
   #token() {
@@ -237,63 +239,64 @@ export class AfterHours {
     });
   }
 
-  #receive(line, frame) {
+  #receive(connection, frame) {
     this.#clock.observe(frame.serverTime ?? frame.emittedAt);
     this.#options.onFrame?.(frame);
     const { type } = frame;
-    if (type === "hello") this.#adopt(line, frame);
+    if (type === "hello") this.#adopt(connection, frame);
     else if (type === "stale") this.#tellState({ ...this.#state, state: "stale", since: frame.since });
     else if (type === "live") this.#tellState({ ...this.#state, state: "live", replayed: frame.replayed });
-    else if (type === "drain") this.#drained(line, frame);
-    else if (type === "auth_expiring") this.#renew(line);
+    else if (type === "drain") this.#drained(connection, frame);
+    else if (type === "auth_expiring") this.#renew(connection);
     if (["hello", "snapshot", "reset"].includes(type)) this.#then(() => this.#takeSnapshot(frame));
-    else if (type === EXPIRING || type === EXPIRED) this.#then(() => this.#takeEvent(line, frame));
+    else if (type === EXPIRING || type === EXPIRED) this.#then(() => this.#takeEvent(connection, frame));
     this.#announceOwed();
   }
 
-  #adopt(line, { start, node, tokenExpiresAt }) {
-    if (this.#line !== line) this.#line?.drop();
-    this.#line = line;
+  #adopt(connection, { start, node, tokenExpiresAt }) {
+    if (this.#connection !== connection) this.#connection?.drop();
+    this.#connection = connection;
     this.#next = undefined;
     this.#wasRefused = false;
     this.#helloAt = performance.now();
     this.#tellState({ state: "live", start, node, tokenExpiresAt });
   }
 
-  // The old line goes on until the new one is heard. Said again, or by a line that isn't the one we have: no reason
-  // for one more.
-  #drained(line, frame) {
-    if (line !== this.#line || line.isDrained) return;
-    line.isDrained = true;
-    this.#retryIn(this.#delay(line, retryOf(frame)));
+  // The old connection stays in use until the new one has its hello. A repeated drain, or one of another connection, is
+  // ignored.
+  #drained(connection, frame) {
+    if (connection !== this.#connection || connection.isDrained) return;
+    connection.isDrained = true;
+    this.#retryIn(this.#delay(connection, retryOf(frame)));
   }
 
-  #renew(line) {
-    if (line.isRenewing) return;
-    line.isRenewing = true;
-    this.#token().then((token) => line.send({ type: "auth", token }), () => {}).finally(() => { line.isRenewing = false; });
+  #renew(connection) {
+    if (connection.isRenewing) return;
+    connection.isRenewing = true;
+    this.#token().then((token) => connection.send({ type: "auth", token }), () => {}).finally(() => { connection.isRenewing = false; });
   }
 
-  // How long to stay away. The relay spreads its clients itself; only if that doesn't help we keep away for longer.
-  #delay(line, wanted) {
-    if (line === this.#line && performance.now() - this.#helloAt > SETTLED) this.#failures = 0;
+  // Delay before the next connection, ms. The relay spreads its clients by retryAfterMs; from the second failure on, the
+  // delay is at least the back-off.
+  #delay(connection, wanted) {
+    if (connection === this.#connection && performance.now() - this.#helloAt > SETTLED) this.#failures = 0;
     const backOff = this.#backOff();
     if (wanted === undefined) return backOff;
     return this.#failures === 1 ? wanted : Math.max(wanted, backOff);
   }
 
-  #ended(line, code, reason) {
+  #ended(connection, code, reason) {
     let wanted;
-    try { wanted = retryOf(JSON.parse(reason)); } catch { /* it did not say: our own back-off */ }
-    const delay = this.#delay(line, wanted);
-    if (line === this.#line) this.#line = undefined;
+    try { wanted = retryOf(JSON.parse(reason)); } catch { /* no retryAfterMs: use the back-off */ }
+    const delay = this.#delay(connection, wanted);
+    if (connection === this.#connection) this.#connection = undefined;
     else this.#next = undefined;
-    if (code === BAD_FRAME) return this.#stop({ state: "stopped", code, why: "the relay did not understand us" });
+    if (code === BAD_FRAME) return this.#stop({ state: "stopped", code, why: "the relay rejected a frame of this client" });
     if (code === TOKEN && this.#wasRefused) return this.#stop({ state: "stopped", code, why: "the token is not accepted" });
     this.#wasRefused = code === TOKEN;
     this.#notBefore = performance.now() + (wanted ?? 0);
     const state = code === BLOCKED ? "blocked" : "waiting";
-    if (!this.#line) this.#tellState({ state, code, retryInMs: Math.round(delay) });
+    if (!this.#connection) this.#tellState({ state, code, retryInMs: Math.round(delay) });
     if (!this.#next && !this.#isOpening) this.#retryIn(delay);
     this.#announceOwed();
   }
@@ -305,22 +308,22 @@ export class AfterHours {
 
   #retryIn(ms) {
     clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => this.#open(), Math.min(ms, 2 ** 31 - 1)); // a longer timer would ring at once
+    this.#retry = setTimeout(() => this.#open(), Math.min(ms, 2 ** 31 - 1)); // a longer timer would fire immediately
   }
 
   #stop(state) {
     this.#listening?.abort();
     this.#listening = undefined;
     for (const timer of [this.#retry, this.#timer]) clearTimeout(timer);
-    for (const line of [this.#line, this.#next]) line?.drop();
-    this.#line = this.#next = this.#retry = undefined;
+    for (const connection of [this.#connection, this.#next]) connection?.drop();
+    this.#connection = this.#next = this.#retry = undefined;
     this.#isOpening = false;
     this.#tellState(state);
   }
 
   #ask() {
-    this.#line?.send({ type: "sync" });
-    if (this.#state.state === "live") this.#line?.expect(PATIENCE); // a relay without its database can't answer
+    this.#connection?.send({ type: "sync" });
+    if (this.#state.state === "live") this.#connection?.expect(PATIENCE); // a relay that is stale cannot answer
   }
 
   #tellState(state) {
@@ -328,7 +331,7 @@ export class AfterHours {
     this.#options.onState?.(state);
   }
 
-  // ---- sessions and events, one after the other: a handler that takes its time holds up the next frame, no heartbeat
+  // ---- sessions and events, in sequence: a slow handler delays the next event, but not the heartbeat
 
   #then(step) {
     const { signal } = this.#listening;
@@ -339,23 +342,23 @@ export class AfterHours {
     const heardAt = Date.parse(serverTime);
     this.#sessions.takeSnapshot(sessions, heardAt);
     if (heardAt >= this.#changedAt) this.#changedAt = -Infinity;
-    // after "replayed" the missed events follow, each with its own cursor
+    // after "replayed" the missed events follow, each with its cursor
     if (type === "reset" || (type === "hello" && start !== "replayed")) this.#save(cursor);
     this.#changed();
   }
 
-  async #takeEvent(line, event) {
+  async #takeEvent(connection, event) {
     this.#sessions.takeEvent(event);
     this.#changed();
     try {
       await this.#tell(event, event.id);
-    } finally { // a handler that raises is reported; coming back to it for ever would help nobody
+    } finally { // an error of the handler is reported; the event is not delivered again
       this.#save(event.cursor);
-      line.send({ type: "ack", cursor: event.cursor });
+      connection.send({ type: "ack", cursor: event.cursor });
     }
   }
 
-  // Tell the handler, unless it has been told: by this event (id), or by us, of this deadline.
+  // Call the handler unless it was called before: for this event (id), or by the local countdown for this deadline.
   async #tell(event, id) {
     const key = keyOf(event.type, event);
     const isKnown = this.#seen.has(key) || this.#seen.has(id);
@@ -371,7 +374,7 @@ export class AfterHours {
     this.#announceOwed();
   }
 
-  // ---- the countdown: what is owed is announced here if the relay, or the way to it, fails at the wrong moment
+  // ---- the local countdown: announces what is due if the relay or the network fails at that moment
 
   #announceOwed() {
     clearTimeout(this.#timer);
@@ -391,7 +394,7 @@ export class AfterHours {
     this.#timer = setTimeout(() => this.#announceOwed(), next + 1);
   }
 
-  // How long to leave it to the relay. Connected, its word counts: the deadline may have moved without our knowing.
+  // How long to wait for the relay's announcement, ms. While connected, the relay decides: the deadline may have moved.
   #wait(key, due, now) {
     if (this.#state.state !== "live") return 0;
     if (this.#sessions.heardAt >= due + GRACE) return this.#sessions.heardAt + BEHIND - now;
@@ -405,7 +408,7 @@ export class AfterHours {
 
   async #announce(type, { sessionId, expiresAt }) {
     const now = this.now();
-    // what was said before us in the queue may have moved or ended it
+    // an earlier step of the queue may have moved or ended the session
     const owed = [...this.#sessions.owed(now)].find((one) =>
       one.type === type && one.session.sessionId === sessionId && one.session.expiresAt === expiresAt);
     if (!owed || this.#seen.has(keyOf(type, owed.session))) return;
@@ -422,13 +425,13 @@ export class AfterHours {
     }
   }
 
-  // ---- over reloads: the cursor and what was announced, of this tab and user, written when the handler has run
+  // ---- storage for reloads: cursor and announcements of this tab and user, written after the handler has run
 
   #load() {
     try {
       return JSON.parse(this.#options.storage.getItem(storageKey(this.#options.userId))) ?? {};
     } catch {
-      return {}; // no storage here, or not ours
+      return {}; // no storage, or not written by this client
     }
   }
 
@@ -437,6 +440,6 @@ export class AfterHours {
     this.#seen = new Set([...this.#seen].slice(-REMEMBERED));
     try {
       this.#options.storage?.setItem(storageKey(this.#options.userId), JSON.stringify({ cursor, seen: [...this.#seen] }));
-    } catch { /* full or forbidden: a reload starts afresh */ }
+    } catch { /* full or forbidden: after a reload the client starts without a cursor */ }
   }
 }

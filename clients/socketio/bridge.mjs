@@ -1,16 +1,13 @@
-// Lets Socket.IO clients stay as they are while their service moves to After Hours: the same event names and fields.
-// Each client has a connection to the relay of its own, under its own token: who gets what is still the relay's word.
-//
-//   cd clients/socketio && npm install --omit=dev && RELAY_URL=ws://127.0.0.1:8787/ws PORT=3000 node bridge.mjs
-//
-// Clients pass their token as usual: io(url, { auth: (send) => send({ token }) }). BRIDGE_ORIGINS: pages that may connect.
+#!/usr/bin/env node
+// Socket.IO server that forwards the events of a relay under the same names and fields. Each Socket.IO client has its own
+// connection to the relay, with its own token, so the relay decides what it receives. Usage and settings: README.md.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 import { WebSocket } from "ws";
-import { AfterHours } from "../browser/after-hours.js";
+import { AfterHours } from "@after-hours/client";
 
 const { RELAY_URL, PORT = "3000", HOST = "127.0.0.1", BRIDGE_ORIGINS = "" } = process.env;
-const AWAY = 120_000; // ms for which a client that comes back is given what it has missed (Socket.IO 4.6 and later)
+const AWAY = 120_000; // ms after a disconnect in which a client can resume and gets the missed events (Socket.IO 4.6 and later)
 
 const http = createServer();
 const io = new Server(http, {
@@ -19,7 +16,7 @@ const io = new Server(http, {
 });
 const relayed = new Map(); // socket id -> { hours, leaving }
 
-// Let in once the relay has taken the token, or can't be asked; refused as other services refuse: by connect_error.
+// Accept a client when the relay has accepted its token, or cannot be reached. Otherwise it gets a connect_error.
 io.use((socket, next) => {
   let isIn = false;
   const settle = (error) => {
@@ -29,7 +26,7 @@ io.use((socket, next) => {
     isIn = true;
   };
   const tell = ({ type, cursor, isLocal, ...fields }) => {
-    io.to(socket.id).emit(type, fields); // by its room, which is also kept for one that is away
+    io.to(socket.id).emit(type, fields); // by its room, which is kept while the client is disconnected
   };
   const hours = new AfterHours({
     url: RELAY_URL,
@@ -40,7 +37,7 @@ io.use((socket, next) => {
     onExpiring: tell,
     onExpired: tell,
     onState({ state, code, why }) {
-      if (state === "live" || (state === "waiting" && code !== 4401)) settle(); // 4401: it asks once more
+      if (state === "live" || (state === "waiting" && code !== 4401)) settle(); // 4401: the client tries one new token
       if (state === "stopped" || state === "blocked") settle(new Error(why ?? "blocked"));
       if (state === "blocked") hours.close();
     },
@@ -52,7 +49,7 @@ io.use((socket, next) => {
 
 io.on("connection", (socket) => {
   const entry = relayed.get(socket.id);
-  if (!entry) return socket.disconnect(true); // refused while it was away
+  if (!entry) return socket.disconnect(true); // rejected while it was disconnected
   clearTimeout(entry.leaving);
   socket.on("disconnect", () => {
     entry.leaving = setTimeout(() => {

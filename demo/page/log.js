@@ -1,4 +1,4 @@
-// One line for each frame, the latest on top; the whole of it opens below.
+// The list of frames: one line each, the latest first; a click shows the whole frame.
 
 const LINES = 50;
 

@@ -1,22 +1,22 @@
-// The page of one user: start a session, watch it end. What the relay says is after-hours.js's business; this only shows it.
+// Demo page of one user: start a session and watch it end. after-hours.js handles the protocol; this file displays it.
 import { AfterHours, EXPIRED } from "./after-hours.js";
 import { note } from "./log.js";
 
 const $ = (id) => document.getElementById(id);
 const userId = new URLSearchParams(location.search).get("user") ?? (sessionStorage.userId ??= crypto.randomUUID());
-const ENDINGS = { timeout: "time is up", ended: "you have left", moderation: "ended by a moderator" };
+const ENDINGS = { timeout: "the time is up", ended: "ended by you", moderation: "ended by a moderator" };
 const STATES = {
-  live: "connected", stale: "connected, but the relay lost its database", connecting: "connecting",
-  waiting: "no connection, trying again", blocked: "kept away by a moderator", stopped: "stopped", closed: "closed",
+  live: "connected", stale: "connected, but the relay cannot read its database", connecting: "connecting",
+  waiting: "no connection, trying again", blocked: "blocked by a moderator", stopped: "stopped", closed: "closed",
 };
 
-// The application's own server, which is the only one that changes anything.
+// Call the application's server. Only this server changes data.
 async function ask(path, body = {}) {
   const answer = await fetch(path, { method: "POST", body: JSON.stringify({ userId, ...body }) });
-  const said = await answer.json();
-  $("trouble").textContent = answer.ok ? "" : [said.error, said.hint].filter(Boolean).join(" · ");
-  if (!answer.ok) throw new Error(said.error);
-  return said;
+  const result = await answer.json();
+  $("trouble").textContent = answer.ok ? "" : [result.error, result.hint].filter(Boolean).join(" · ");
+  if (!answer.ok) throw new Error(result.error);
+  return result;
 }
 
 async function logIn() {
@@ -25,7 +25,7 @@ async function logIn() {
   return { token, url: `ws://${location.hostname}:${relayPort}/ws` };
 }
 
-// ---- the session on the clock: the one that is on, else the one that ended last
+// ---- the displayed session: the running one with the latest end, else the one that ended last
 
 let shown;
 
@@ -38,7 +38,7 @@ function showSessions(sessions) {
   const from = document.activeElement?.closest(".row");
   $("starts").hidden = isOn;
   $("running").hidden = !isOn;
-  if (from?.hidden) (isOn ? $("running") : $("starts")).firstElementChild.focus(); // not lost with its button
+  if (from?.hidden) (isOn ? $("running") : $("starts")).firstElementChild.focus(); // keep the focus when its button is hidden
   if (shown?.state !== "warned") $("banner").textContent = "";
   showSaving();
   tick();
@@ -59,16 +59,16 @@ function tick() {
 function warn({ expiresAt, isLocal }) {
   const seconds = Math.round((Date.parse(expiresAt) - hours.now()) / 1000);
   const left = seconds > 100 ? "in two minutes" : seconds > 45 ? "in a minute" : `in ${seconds} seconds`;
-  $("banner").textContent = `This chat ends ${left}.${isLocal ? " (Counted by this page: the relay did not say so.)" : ""}`;
+  $("banner").textContent = `This chat ends ${left}.${isLocal ? " (Counted down by this page; the relay has not announced it.)" : ""}`;
 }
 
-// ---- saving: of each session's match, as the other half of what the application's server does
+// ---- saving the match of a session
 
 function showSaving() {
   const match = shown && sessionStorage[`match ${shown.sessionId}`];
   const isSaved = Boolean(match && sessionStorage[`saved ${match}`]);
   $("save").hidden = !match || isSaved;
-  $("saved").textContent = !match ? "" : isSaved ? "Saved: no purge touches it." : "Not saved: forgotten 30 days after its end.";
+  $("saved").textContent = !match ? "" : isSaved ? "Saved: it will not be deleted." : "Not saved: it will be deleted 30 days after its end.";
 }
 
 async function change(path, body) {
@@ -103,7 +103,7 @@ function showState(state) {
   $("connection").dataset.state = state.state;
   $("connection").textContent = STATES[state.state] + (state.why ? `: ${state.why}` : "");
   if (state.start) {
-    $("start").textContent = state.start + (state.replayed === undefined ? "" : `, then ${state.replayed} caught up`);
+    $("start").textContent = state.start + (state.replayed === undefined ? "" : `, then ${state.replayed} replayed`);
     $("node").textContent = state.node;
     $("token-until").textContent = new Date(state.tokenExpiresAt).toLocaleTimeString();
   }
@@ -130,6 +130,6 @@ const hours = new AfterHours({
 });
 setInterval(() => {
   tick();
-  $("cursor").textContent = hours.cursor ?? "–"; // moves once a frame has been handled
+  $("cursor").textContent = hours.cursor ?? "–"; // changes when a frame has been handled
 }, 250);
 hours.connect();

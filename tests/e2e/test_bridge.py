@@ -89,5 +89,20 @@ def test_a_bad_token_is_refused_as_clients_know_it(scratch: Path, bridge: str) -
         assert heard(client, "connect_error") == {"message": "the token is not accepted"}
 
 
-def test_it_is_small_enough_to_read() -> None:
+def packed(folder: Path) -> set[str]:
+    """The files that `npm pack` would publish from a folder."""
+    result = subprocess.run(
+        ["npm", "pack", "--dry-run", "--json"], cwd=folder, check=True, capture_output=True, text=True, timeout=60
+    )
+    return {file["path"] for file in json.loads(result.stdout)[0]["files"]}
+
+
+def test_packages_are_complete(scratch: Path) -> None:
+    client = {"README.md", "after-hours.d.ts", "after-hours.js", "package.json"}
+    assert packed(REPO / "clients" / "browser") == client
+    bundled = {f"node_modules/@after-hours/client/{name}" for name in client}
+    assert packed(scratch) == {"README.md", "bridge.mjs", "package.json"} | bundled
+
+
+def test_bridge_stays_below_80_lines() -> None:
     assert len((REPO / "clients" / "socketio" / "bridge.mjs").read_text().splitlines()) <= 80

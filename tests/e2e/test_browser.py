@@ -1,4 +1,4 @@
-"""The pages in a real Chromium, before every real part: pg_cron's loop, NOTIFY, the relay, the page's own client."""
+"""The demo page and the operations page in Chromium, with real pg_cron, NOTIFY, relay and browser client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 30_000  # ms: the machine may be busy
+PATIENCE = 30_000  # ms, for a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def connect(page: Page, address: str) -> None:
 
 
 def count(page: Page, kind: str) -> int:
-    """How many frames of a type the page has noted."""
+    """Return how many frames of a type the page shows."""
     return page.locator("#frames b", has_text=kind).count()
 
 
@@ -78,19 +78,19 @@ def state(page: Page) -> Any:
 
 
 def stored_cursor(page: Page) -> str:
-    """What a reload of the page would present."""
+    """Return the cursor that the page would send after a reload."""
     return str(
         page.evaluate("JSON.parse(Object.entries(sessionStorage).find(([k]) => k.startsWith('after-'))[1]).cursor")
     )
 
 
-def test_a_whole_session(page: Page) -> None:
+def test_session_from_start_to_end(page: Page) -> None:
     page.get_by_role("button", name="Start 20 s").click()
     expect(page.get_by_role("alert").first).to_contain_text("This chat ends in")
     expect(page.locator("#left")).to_have_text("0:15")
     page.get_by_role("button", name="Save this chat").click()
-    expect(page.locator("#saved")).to_have_text("Saved: no purge touches it.")
-    expect(page.locator("#note")).to_have_text("over: time is up")
+    expect(page.locator("#saved")).to_have_text("Saved: it will not be deleted.")
+    expect(page.locator("#note")).to_have_text("over: the time is up")
     assert page.locator("#left").inner_text() == "0:00"
     assert "ms after it was due" in page.locator("#lateness").inner_text()
     assert (count(page, "session_expiring"), count(page, "session_expired")) == (1, 1)
@@ -103,7 +103,7 @@ def test_a_whole_session(page: Page) -> None:
     assert count(page, "session_expired") == 0
 
 
-def test_the_relay_is_restarted_while_somebody_watches(page: Page, running: Instance) -> None:
+def test_relay_restart_during_a_session(page: Page, running: Instance) -> None:
     page.get_by_role("button", name="Start 10 min").click()
     expect(page.locator("#clock")).to_have_attribute("data-state", "active")
     node, user = page.locator("#node").inner_text(), page.locator("#user").text_content()
@@ -126,7 +126,7 @@ def test_the_relay_is_restarted_while_somebody_watches(page: Page, running: Inst
     assert count(page, "session_expired") == 1
 
 
-def test_the_database_is_out_of_reach_while_somebody_watches(page: Page, running: Instance) -> None:
+def test_database_outage_during_a_session(page: Page, running: Instance) -> None:
     page.get_by_role("button", name="Start 10 min").click()
     expect(page.locator("#clock")).to_have_attribute("data-state", "active")
     user = page.locator("#user").text_content()
@@ -134,7 +134,7 @@ def test_the_database_is_out_of_reach_while_somebody_watches(page: Page, running
         db.execute("alter role after_hours_relay nologin")
         try:
             db.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'after_hours_relay'")
-            expect(page.locator("#connection")).to_have_text("connected, but the relay lost its database")
+            expect(page.locator("#connection")).to_have_text("connected, but the relay cannot read its database")
             db.execute(
                 "select after_hours.end_session(s.id, 'moderation')"
                 " from public.after_hours_sessions as s where s.user_id = %s",
@@ -146,11 +146,11 @@ def test_the_database_is_out_of_reach_while_somebody_watches(page: Page, running
             db.execute("alter role after_hours_relay login")
     expect(page.locator("#connection")).to_have_text("connected")
     expect(page.locator("#note")).to_have_text("over: ended by a moderator")
-    assert page.locator("#start").inner_text() == "fresh, then 1 caught up"
-    assert count(page, "hello") == 1, "the connection to the relay has stood"
+    assert page.locator("#start").inner_text() == "fresh, then 1 replayed"
+    assert count(page, "hello") == 1, "the connection to the relay was kept"
 
 
-def test_a_cursor_that_cannot_be_continued_is_a_reset(page: Page) -> None:
+def test_unknown_cursor_leads_to_a_reset(page: Page) -> None:
     page.get_by_role("button", name="Start 10 min").click()
     expect(page.locator("#clock")).to_have_attribute("data-state", "active")
     page.evaluate(
@@ -163,28 +163,30 @@ def test_a_cursor_that_cannot_be_continued_is_a_reset(page: Page) -> None:
     assert stored_cursor(page) != "ffffffff-7"
 
 
-def test_the_end_comes_while_the_network_is_away(page: Page, context: BrowserContext) -> None:
+def test_session_ends_while_the_browser_is_offline(page: Page, context: BrowserContext) -> None:
     user = page.locator("#user").text_content()
     page.evaluate(
         "(userId) => fetch('start', { method: 'POST', body: JSON.stringify({ userId, seconds: 10 }) })",
-        user,  # somewhere else: the page learns of it by its next snapshot
+        user,  # not by the page, which learns of the session by its next snapshot
     )
     page.reload()
     expect(page.locator("#clock")).to_have_attribute("data-state", "warned")
     context.set_offline(True)
     expect(page.locator("#connection")).not_to_have_text("connected")
-    expect(page.locator("#note")).to_have_text("over: time is up")
-    assert count(page, "session_expired") == 0, "the page has counted by itself"
+    expect(page.locator("#note")).to_have_text("over: the time is up")
+    assert count(page, "session_expired") == 0, "the page counted down locally"
     context.set_offline(False)
     expect(page.locator("#connection")).to_have_text("connected")
     expect(page.locator("#frames b", has_text="session_expired")).to_have_count(1)
     assert page.locator("#start").inner_text() == "replayed"
-    expect(page.locator("#note")).to_have_text("over: time is up")
+    expect(page.locator("#note")).to_have_text("over: the time is up")
 
 
-def test_a_token_that_runs_out_is_replaced_unseen(context: BrowserContext, running: Instance, address: str) -> None:
+def test_expiring_token_is_renewed_on_the_same_connection(
+    context: BrowserContext, running: Instance, address: str
+) -> None:
     page, user, secret = context.new_page(), uuid4(), (running.home / "secret").read_text().strip()
-    lifetimes = iter((61.5, 61.5))  # the page asks once for itself, then for its client
+    lifetimes = iter((61.5, 61.5))  # one request of the page, then one of its client
 
     def log_in(route: Route) -> None:
         token = make_token(secret, user, lifetime=next(lifetimes, 3600))
@@ -197,10 +199,10 @@ def test_a_token_that_runs_out_is_replaced_unseen(context: BrowserContext, runni
     assert count(page, "hello") == 1, "on the same connection"
 
 
-def test_two_tabs_of_one_user_are_both_told(page: Page, context: BrowserContext) -> None:
-    page.locator("summary", has_text="You, and your token").click()
+def test_two_tabs_of_one_user_both_get_the_end(page: Page, context: BrowserContext) -> None:
+    page.locator("summary", has_text="User and token").click()
     with context.expect_page() as opening:
-        page.get_by_role("link", name="A second tab as the same user").click()
+        page.get_by_role("link", name="Open a second tab as the same user").click()
     other = opening.value
     expect(other.locator("#connection")).to_have_text("connected")
     page.get_by_role("button", name="Start 10 min").click()
@@ -209,21 +211,21 @@ def test_two_tabs_of_one_user_are_both_told(page: Page, context: BrowserContext)
     expect(other.locator("#clock")).to_have_attribute("data-state", "active")
     other.get_by_role("button", name="One minute more").click()
     expect(other.locator("#left")).to_contain_text("10:")
-    page.get_by_role("button", name="Leave now").click()
+    page.get_by_role("button", name="End now").click()
     for tab in (page, other):
-        expect(tab.locator("#note")).to_have_text("over: you have left")
+        expect(tab.locator("#note")).to_have_text("over: ended by you")
     expect(other.locator("#cursor")).to_have_text(stored_cursor(page))
 
 
-def test_a_page_of_another_origin_gets_nothing(
+def test_page_of_another_origin_cannot_connect(
     page: Page, context: BrowserContext, running: Instance, tmp_path: Path
 ) -> None:
     (tmp_path / "index.html").write_text("<!doctype html><title>elsewhere</title>")
     server = ThreadingHTTPServer(("127.0.0.1", free_port()), partial(QuietHandler, directory=str(tmp_path)))
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        elsewhere = context.new_page()
-        elsewhere.goto(f"http://127.0.0.1:{server.server_port}/")
+        foreign = context.new_page()
+        foreign.goto(f"http://127.0.0.1:{server.server_port}/")
         url, token = (
             f"ws://127.0.0.1:{running.ports['RELAY_PORT']}/ws",
             running.dev("token", str(uuid4())).stdout.strip(),
@@ -234,22 +236,22 @@ def test_a_page_of_another_origin_gets_nothing(
             socket.onmessage = ({ data }) => resolve(data);
             socket.onclose = ({ code }) => resolve(code);
         })"""
-        assert elsewhere.evaluate(attempt, [url, token]) == 1006
-        assert json.loads(page.evaluate(attempt, [url, token]))["type"] == "hello", "from the page it is let in"
+        assert foreign.evaluate(attempt, [url, token]) == 1006
+        assert json.loads(page.evaluate(attempt, [url, token]))["type"] == "hello", "the demo page can connect"
     finally:
         server.shutdown()
         server.server_close()
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Writes no access log."""
+    """A request handler without an access log."""
 
     def log_message(self, *_: object) -> None: ...
 
 
-def test_the_operations_page_renews_itself_and_fits_a_phone(context: BrowserContext, running: Instance) -> None:
-    page, complaints = context.new_page(), list[str]()
-    page.on("console", lambda message: complaints.append(message.text))
+def test_operations_page_refreshes_and_fits_a_phone(context: BrowserContext, running: Instance) -> None:
+    page, messages = context.new_page(), list[str]()
+    page.on("console", lambda message: messages.append(message.text))
     page.clock.install()
     page.goto(f"http://127.0.0.1:{running.ports['RELAY_ADMIN_PORT']}/ops")
     expect(page.get_by_role("heading", name="Purging")).to_be_visible()
@@ -258,30 +260,30 @@ def test_the_operations_page_renews_itself_and_fits_a_phone(context: BrowserCont
     page.locator("#lateness-table summary").evaluate("node => node.blur()")
     page.clock.fast_forward(16_000)
     expect(page.locator("#jobs:not([data-old])")).to_have_count(1)
-    assert page.locator("#lateness-table").evaluate("node => node.open"), "what was open stays open"
-    assert complaints == [], "also none about the policy"
+    assert page.locator("#lateness-table").evaluate("node => node.open"), "the open table stays open"
+    assert messages == [], "no message, for example about the content security policy"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits(page: Page, width: int, scheme: Any) -> None:
+def test_page_fits_the_screen(page: Page, width: int, scheme: Any) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)
     page.get_by_role("button", name="Start 10 min").click()
-    expect(page.get_by_role("button", name="Leave now")).to_be_visible()
+    expect(page.get_by_role("button", name="End now")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    paper, ink = page.evaluate(
+    background, text = page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
     )
-    assert (brightness(paper) > brightness(ink)) == (scheme == "light")
+    assert (brightness(background) > brightness(text)) == (scheme == "light")
 
 
 def brightness(color: str) -> int:
     return sum(int(part) for part in color[4:-1].split(","))
 
 
-def test_it_can_be_used_by_keyboard(page: Page) -> None:
+def test_page_works_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
@@ -290,5 +292,5 @@ def test_it_can_be_used_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("button", name="One minute more")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.locator("#note")).to_have_text("over: you have left")
+    expect(page.locator("#note")).to_have_text("over: ended by you")
     expect(page.get_by_role("button", name="Start 20 s")).to_be_focused()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Instance
 
-PAGES = sorted([*REPO.glob("*.md"), *(REPO / "docs").glob("*.md"), *(REPO / "sql").glob("*.md")])
+PAGES = sorted(path for folder in (".", "docs", "sql", "clients/*") for path in REPO.glob(f"{folder}/*.md"))
 OBJECT = re.compile(
     r"create(?: or replace)?(?: unlogged)? (?:function|procedure|view|table)(?: if not exists)? after_hours\.(\w+)"
 )

@@ -1,4 +1,4 @@
-"""What the story prints, and its ledger of promises. Knows nothing of databases and sockets."""
+"""Console output of the scenario, and the list of promises that it checks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from demo.viewer import Event
+    from demo.participant import Event
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]  # column names (none: plain lines), rows
 
 WIDTH = 72  # of a cell; the rest is cut
-LATE = 250.0  # ms; the design promises 20 at the 99th percentile, but this machine may be doing anything else
+LATE = 250.0  # ms; the design promises 20 at the 99th percentile, but a development machine may be busy
 
 
-class Stage:
-    """Prints with the seconds since the beginning in front, and remembers what was promised."""
+class Console:
+    """Prints lines with the seconds since the start, and records which promises were kept."""
 
     def __init__(self, *, relay: str, secret: str) -> None:
         self.relay = relay
@@ -27,22 +27,22 @@ class Stage:
         self._since = time.monotonic()
         self._colors = sys.stdout.isatty()
 
-    def act(self, title: str) -> None:
-        """A heading."""
+    def heading(self, title: str) -> None:
+        """Print a heading."""
         print(f"\n{self._paint('1', title)}")
 
     def say(self, who: str, text: str) -> None:
-        """One line of the story."""
+        """Print one line of the scenario."""
         print(f"{time.monotonic() - self._since:6.1f} s  {who:5} {text}")
 
     def frame(self, who: str, kind: str, text: str) -> None:
-        """One line for a frame that arrived."""
+        """Print one line for a received frame."""
         self.say(who, f"{self._paint('33', f'◂ {kind}')}  {text}")
 
-    def typed(self, statement: str, answer: Table) -> None:
-        """A statement as one would type it into psql, and its answer."""
+    def statement(self, statement: str, result: Table) -> None:
+        """Print a statement and its result as psql shows them."""
         print(f"\n{self._paint('36', 'after_hours=#')} {statement}")
-        names, rows = answer
+        names, rows = result
         if not names:
             print("\n".join(str(row[0]) for row in rows))
             return
@@ -54,19 +54,19 @@ class Stage:
         print(f"({len(rows)} row{'' if len(rows) == 1 else 's'})")
 
     def check(self, promise: str, kept: bool) -> None:
-        """Note a promise as kept or broken."""
+        """Record a promise as kept or broken."""
         self._promises.append((promise, kept))
 
-    def check_told(self, promise: str, event: Event | None, *, within: float = LATE) -> None:
-        """Note a promise that hangs on an event: kept if it came, at most `within` ms after it was due."""
+    def check_event(self, promise: str, event: Event | None, *, within: float = LATE) -> None:
+        """Record a promise as kept if its event arrived, at most `within` ms after it was due."""
         if event is None:
-            self.check(f"{promise} (nothing came)", False)
+            self.check(f"{promise} (no event arrived)", False)
         else:
             self.check(f"{promise} ({event.late:.1f} ms after it was due)", 0 <= event.late <= within)
 
     def summary(self) -> int:
-        """The last screen. Returns the exit code: 0 if every promise was kept."""
-        self.act("What was promised")
+        """Print all promises. Returns the exit code: 0 if every promise was kept."""
+        self.heading("What was promised")
         for promise, kept in self._promises:
             print(f"  {self._paint('32', 'kept  ') if kept else self._paint('31', 'BROKEN')}  {promise}")
         broken = sum(not kept for _, kept in self._promises)
