@@ -38,7 +38,10 @@ make_root() {
         die "debootstrap failed: $(tail -n 3 "$matrix_home/$1.log")"
     # What this machine needs to reach its archives: proxies, certificates.
     apt-config dump | grep -E '^Acquire::(https?|Retries)\b' >"$root.new/etc/apt/apt.conf.d/10after-hours" || true
-    cp /etc/ssl/certs/ca-certificates.crt "$root.new/etc/ssl/certs/ca-certificates.crt"
+    if [[ -d /usr/local/share/ca-certificates ]]; then
+        cp -r /usr/local/share/ca-certificates "$root.new/usr/local/share/"
+        chroot "$root.new" update-ca-certificates >/dev/null
+    fi
     if [[ -e /etc/pip.conf ]]; then cp /etc/pip.conf "$root.new/etc/pip.conf"; fi
     mv "$root.new" "$root"
 }
