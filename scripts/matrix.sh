@@ -36,8 +36,11 @@ make_root() {
     [[ -e /usr/share/debootstrap/scripts/$1 ]] || die "this debootstrap does not know the release $1"
     debootstrap --variant=minbase --include=ca-certificates "$1" "$root.new" "$archive" >"$matrix_home/$1.log" 2>&1 ||
         die "debootstrap failed: $(tail -n 3 "$matrix_home/$1.log")"
-    # What this machine needs to reach its archives: proxies, certificates.
-    apt-config dump | grep -E '^Acquire::(https?|Retries)\b' >"$root.new/etc/apt/apt.conf.d/10after-hours" || true
+    # What this machine needs to reach its archives: proxies, certificates. A mirror's copy of testing may be old.
+    {
+        apt-config dump | grep -E '^Acquire::(https?|Retries)\b' || true
+        echo 'Acquire::Check-Valid-Until "false";'
+    } >"$root.new/etc/apt/apt.conf.d/10after-hours"
     if [[ -d /usr/local/share/ca-certificates ]]; then
         cp -r /usr/local/share/ca-certificates "$root.new/usr/local/share/"
         chroot "$root.new" update-ca-certificates >/dev/null
@@ -52,7 +55,7 @@ in_root() {
     local root=$matrix_home/$1 name environment=()
     shift
     while read -r name; do environment+=("$name=${!name}"); done < <(
-        compgen -e | grep -E '^(https?_proxy|no_proxy|HTTPS?_PROXY|NO_PROXY|.*_CA_?(CERTS|BUNDLE|INFO)|SSL_CERT_FILE|PIP_.*|AFTER_HOURS_PG_CRON)$'
+        compgen -e | grep -E '^(https?_proxy|no_proxy|HTTPS?_PROXY|NO_PROXY|.*_CA_?(CERTS|BUNDLE|INFO)|SSL_CERT_FILE|PIP_(CERT|DEFAULT_TIMEOUT|INDEX_URL|PROXY|TRUSTED_HOST)|AFTER_HOURS_PG_CRON)$'
     )
     cp /etc/resolv.conf /etc/hosts "$root/etc/"
     # shellcheck disable=SC2016 # expanded by the inner shell
