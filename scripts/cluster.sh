@@ -17,8 +17,12 @@ need_port() { # $1: name of the variable
 write_config() {
     local user role cron="cron.host = '$sock'"
     # Background workers from pg_cron 1.5 on. In earlier versions one long job blocks all others in that mode, so jobs
-    # use connections there.
-    if ! grep -q "default_version = '1\.[0-4]" "/usr/share/postgresql/$pgversion/extension/pg_cron.control"; then
+    # use connections there. AFTER_HOURS_PG_CRON=libpq or workers overrides that, for ./dev matrix.
+    local mode=workers
+    if grep -q "default_version = '1\.[0-4]" "/usr/share/postgresql/$pgversion/extension/pg_cron.control"; then
+        mode=libpq
+    fi
+    if [[ ${AFTER_HOURS_PG_CRON:-$mode} == workers ]]; then
         cron="cron.use_background_workers = on
 cron.max_running_jobs = 16"
     fi

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).resolve().parent.parent
 RESULTS = REPO / "tests" / "bench" / "results"
+MODES = {"workers": "background workers", "libpq": "libpq connections"}
 RAISE = re.compile(r"raise exception using(.*?);\n", re.S)
 
 
@@ -70,6 +71,28 @@ def measured(name: str) -> str:
         parts.append("")
     parts.append(f"<sub>`./dev bench {name}`, {found['date']}, {found['machine']}</sub>")
     return "\n".join(parts)
+
+
+def matrix() -> str:
+    """A row per combination that ./dev matrix has run; below it the tests that failed."""
+    found = results("matrix")
+    if found is None:
+        return "*Not run yet: `./dev matrix`.*"
+    lines = [
+        "| PostgreSQL | pg_cron | jobs run by | installed as | passed | failed | skipped | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['server']} | {row['cron']} | {MODES[row['jobs']]} | {row['installer']} | {row['passed']} "
+        f"| {len(row['failed'])} | {row['skipped']} | {row['seconds']} |"
+        for row in found["rows"]
+    ]
+    for row in found["rows"]:
+        if row["failed"]:
+            names = ", ".join(f"`{name}`" for name in row["failed"])
+            lines += ["", f"Failed on {row['version']}, {MODES[row['jobs']]}, {row['installer']}: {names}"]
+    lines += ["", f"<sub>`./dev matrix`, {max(row['date'] for row in found['rows'])}</sub>"]
+    return "\n".join(lines)
 
 
 def cell(tables: list[dict[str, Any]], table: int, row: str, column: int) -> str:
@@ -194,6 +217,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "bench-relay": lambda: measured("relay"),
     "claims": claims,
     "close-codes": close_codes,
+    "matrix": matrix,
     "settings": settings,
 }
 

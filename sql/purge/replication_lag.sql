@@ -12,7 +12,7 @@ as $$
     -- Access:  after_hours_dba, after_hours_jobs.
     select case
         when pg_is_in_recovery() then 0
-        else coalesce((select max(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)) from pg_stat_get_wal_senders() as r), 0)::bigint
+        else coalesce((select max(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), r.replay_lsn)) from pg_stat_get_wal_senders() as r), 0)::bigint
     end;
 $$;
 comment on function after_hours.replication_lag() is

@@ -51,6 +51,7 @@ def clocked(
     data = (instance.home / "cluster" / "data").resolve()
     with instance.connect() as connection:
         binaries = wait(connection, "select setting from pg_config() where name = 'BINDIR'", 1).setting
+        connection.execute("select after_hours.uninstall_jobs()")  # the tests start the loops that they need
     control = [f"{binaries}/pg_ctl", "-D", str(data), "-w"]
     if os.geteuid() == 0:
         control = ["runuser", "-u", "postgres", "--", *control]
@@ -81,11 +82,13 @@ def looping(instance: Instance, db: Connection) -> Iterator[None]:
 
         thread = threading.Thread(target=run)
         thread.start()
-        wait(db, f"{LOOPS} and wait_event = 'PgSleep'", 5)
-        yield
-        with suppress(psycopg.OperationalError):
-            job.cancel_safe()
-        thread.join()
+        try:
+            wait(db, f"{LOOPS} and wait_event = 'PgSleep'", 5)
+            yield
+        finally:
+            with suppress(psycopg.OperationalError):
+                job.cancel_safe()
+            thread.join()
 
 
 @pytest.fixture
