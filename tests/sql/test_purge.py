@@ -275,7 +275,7 @@ def test_a_second_caller_is_told_who(db: Connection, connect: Connect, login: Co
         second.execute("CALL after_hours.purge()")
     finally:
         thread.join()
-    assert any("purge run 1 (schedule) by after_hours_jobs is on since" in line for line in said), said
+    assert any("purge run 1 (schedule) by after_hours_jobs has been running since" in line for line in said), said
     assert value(db, "select array_agg(status) from after_hours.purge_runs") == ["succeeded"]
 
 
@@ -317,7 +317,7 @@ def test_a_run_without_a_backend_is_taken_over_at_once(db: Connection, login: Co
     other.execute("select after_hours.open_purge_run('manual', null, null)")
     said = notices(db)
     assert purge(db).status == "running"  # alive, its lease good
-    assert "is on since" in said[-1]
+    assert "has been running since" in said[-1]
     db.execute("update after_hours.purge_runs set lease_until = now() - interval '1 second'")
     assert purge(db).status == "succeeded"
     with pytest.raises(psycopg.Error, match="is closed: abandoned") as caught:
@@ -343,7 +343,7 @@ def test_nothing_is_gained_by_calling_a_batch_directly(db: Connection, login: Co
         dba.execute("select after_hours.purge_batch(%s)", (run,))
     dba.execute("rollback")
     assert caught.value.sqlstate == "AH013"
-    with pytest.raises(psycopg.Error, match="can't be closed"):
+    with pytest.raises(psycopg.Error, match="can't close a run"):
         dba.execute("select after_hours.close_purge_run(%s, 'succeeded', null)", (run,))
     db.execute("select after_hours.pause_job('purge', now() + interval '1 hour', 'test')")
     assert value(dba, "select outcome from after_hours.purge_batch(%s)", run) == "paused"
