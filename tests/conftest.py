@@ -1,43 +1,37 @@
-"""Real parts for the tests: private PostgreSQL instances made by ./dev, a clean database for each test."""
+"""Fixtures for all tests: private PostgreSQL instances created by ./dev, a clean database for each test."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
 
+from tests.helpers import REPO as REPO
+from tests.helpers import free_port as free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-REPO = Path(__file__).resolve().parent.parent
 Connection = psycopg.Connection[Any]
-
-
-def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One private instance in a state directory of its own."""
+    """A private instance with its own state directory and ports."""
 
     home: Path
     ports: dict[str, str]
 
     def dev(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run ./dev for this instance. With check, its own words are in the failure."""
+        """Run ./dev for this instance. With check, a failure raises AssertionError with its output."""
         environment = {**os.environ, "AFTER_HOURS_HOME": str(self.home), **self.ports}
         result = subprocess.run(
             [str(REPO / "dev"), *arguments],
@@ -48,19 +42,19 @@ class Instance:
         return result
 
     def dsn(self, role: str = "postgres", database: str = "after_hours") -> str:
-        """Connection string of a role, through the socket and its peer map."""
+        """Return the connection string of a role: socket and peer authentication."""
         dsn = self.dev("dsn").stdout.strip()
         return dsn.replace("//postgres@/after_hours", f"//{role}@/{database}")
 
     def connect(self, role: str = "postgres", **options: Any) -> Connection:
-        """An autocommit connection whose rows are named tuples."""
+        """Connect as a role: autocommit, rows as named tuples."""
         options.setdefault("autocommit", True)
         return psycopg.connect(self.dsn(role), row_factory=namedtuple_row, **options)
 
 
 @pytest.fixture(scope="session")
 def make_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Instance]]:
-    """Factory of instances; all are stopped and deleted at the end."""
+    """Return a factory of instances; all are stopped and deleted at the end of the run."""
     with ExitStack() as stack:
 
         def make(*command: str) -> Instance:
@@ -76,7 +70,7 @@ def make_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 @pytest.fixture(scope="session")
 def instance(make_instance: Callable[..., Instance]) -> Instance:
-    """PostgreSQL with the schema, shared by the tests of a run; no jobs run here: tests call by hand."""
+    """PostgreSQL with the schema and without scheduled jobs, shared by the tests of a run."""
     made = make_instance("cluster")
     with made.connect() as connection:
         connection.execute("select after_hours.uninstall_jobs()")
@@ -87,7 +81,7 @@ def instance(make_instance: Callable[..., Instance]) -> Instance:
     return made
 
 
-# the emitter first: a pass that is on holds it, and wants the other tables
+# the emitter first: a running pass has locked it and will lock the other tables
 RESET = """
     lock table after_hours.emitter in access exclusive mode;
     truncate public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages, {tables}
@@ -104,7 +98,7 @@ KEPT = ("sql_ledger", "sql_objects", "job_plan")
 
 
 def reset(connection: Connection) -> None:
-    """Empty every table as a fresh installation has it; the first epoch is called aaaaaaaa; any past counts as due."""
+    """Reset all tables to the state of a new installation, with the epoch aaaaaaaa and announce_since far in the past."""
     rows = connection.execute(
         "select c.oid::regclass::text from pg_class as c where c.relnamespace = 'after_hours'::regnamespace "
         "and c.relkind = 'r' and c.relname <> all(%s)",
@@ -115,7 +109,7 @@ def reset(connection: Connection) -> None:
 
 @pytest.fixture
 def db(instance: Instance) -> Iterator[Connection]:
-    """A superuser's connection to a clean database."""
+    """A superuser connection to a clean database."""
     with instance.connect() as connection:
         reset(connection)
         yield connection
@@ -123,7 +117,7 @@ def db(instance: Instance) -> Iterator[Connection]:
 
 @pytest.fixture
 def connect(instance: Instance, db: Connection) -> Iterator[Callable[..., Connection]]:
-    """Connections as a role, to the same clean database: connect("after_hours_app"). Closed at the end."""
+    """Return a factory of connections by role to the same clean database. They are closed after the test."""
     with ExitStack() as stack:
 
         def make(role: str = "postgres", **options: Any) -> Connection:

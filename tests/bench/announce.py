@@ -23,7 +23,8 @@ import asyncpg
 
 from relay.client import Client
 from tests.bench.machine import describe, save
-from tests.conftest import REPO, Instance, free_port
+from tests.conftest import Instance
+from tests.helpers import REPO, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

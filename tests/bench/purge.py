@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.machine import describe, save
-from tests.conftest import REPO, Instance, free_port
+from tests.conftest import Instance
+from tests.helpers import REPO, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tests.bench.machine import describe, save
 from tests.bench.relay_client import Swarm
 from tests.bench.relay_whole import whole_relay
-from tests.conftest import REPO, free_port
+from tests.helpers import REPO, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

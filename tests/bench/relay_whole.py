@@ -12,16 +12,15 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jwt
 import psycopg
 
 from tests.bench.relay_client import Swarm
-from tests.conftest import REPO, Instance, free_port
+from tests.conftest import Instance
+from tests.helpers import REPO, SECRET, free_port, make_token
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-SECRET = "development-only-" + "b" * 32
 MARKER = b"session_expired"
 ROUNDS, SINGLES = 8, 300
 TICK = os.sysconf("SC_CLK_TCK")
@@ -38,12 +37,7 @@ def whole_relay(stack: ExitStack, count: int, core: set[int]) -> dict[str, Any]:
     db.execute("select after_hours.uninstall_jobs()")
     rows: list[list[str]] = []
     users = [str(uuid.uuid4()) for _ in range(count)]
-    now = int(time.time())
-    tokens = [
-        jwt.encode({"sub": user, "aud": "after-hours", "iat": now, "exp": now + 3600}, SECRET, "HS256")
-        for user in users
-    ]
-    headers = [f"Authorization: Bearer {token}\r\n" for token in tokens]
+    headers = [f"Authorization: Bearer {make_token(user)}\r\n" for user in users]
     process, port = start(instance, core)
     stack.callback(process.wait)
     stack.callback(process.kill)

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import REPO, free_port
+from tests.helpers import REPO, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from demo.tokens import make_token
-from tests.conftest import free_port
+from tests.helpers import free_port, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,8 +109,7 @@ def test_relay_restart_during_a_session(page: Page, running: Instance) -> None:
     pid = int((running.home / "relay.pid").read_text().split()[0])
     os.kill(pid, signal.SIGTERM)
     expect(page.locator("#connection")).not_to_have_text("connected")
-    while Path(f"/proc/{pid}").exists():
-        time.sleep(0.05)
+    poll_until(lambda: not Path(f"/proc/{pid}").exists(), 30)
     assert page.locator("#left").inner_text().startswith("9:"), "the countdown goes on"
     with running.connect("after_hours_app") as app:
         app.execute(
@@ -140,8 +138,7 @@ def test_database_outage_during_a_session(page: Page, running: Instance) -> None
                 " from public.after_hours_sessions as s where s.user_id = %s",
                 (user,),
             )
-            while not db.execute("select from after_hours.events where user_id = %s", (user,)).fetchall():
-                time.sleep(0.05)
+            poll_until(lambda: db.execute("select from after_hours.events where user_id = %s", (user,)).fetchall(), 30)
         finally:
             db.execute("alter role after_hours_relay login")
     expect(page.locator("#connection")).to_have_text("connected")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import REPO, free_port
+from tests.helpers import REPO, free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Instance

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relay.client import Client
+from tests.helpers import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 EXPIRING = "after_hours:session_expiring"
 EXPIRED = "after_hours:session_expired"
-
-
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another process
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.minute
@@ -40,7 +35,7 @@ async def test_warned_two_minutes_before_and_told_at_the_end(make_instance: Call
 
     client = Client(url, lambda: token)
     following = asyncio.create_task(follow(client))
-    await until(lambda: client.cursor is not None, 10)
+    await wait_until(lambda: client.cursor is not None, 10)
 
     # one is warned soon and runs on; one is warned at once and ends on the other side of pg_cron's next minute
     app = instance.connect("after_hours_app")
@@ -53,7 +48,7 @@ async def test_warned_two_minutes_before_and_told_at_the_end(make_instance: Call
     ended = app.execute(insert, (user, now, beyond)).fetchone()
     assert warned is not None
     assert ended is not None
-    await until(lambda: len(got) == 3, 75)
+    await wait_until(lambda: len(got) == 3, 75)
 
     by_kind = {(frame["type"], frame["sessionId"]): (at, frame) for at, frame in got}
     at, frame = by_kind[EXPIRING, str(warned.id)]
@@ -70,10 +65,10 @@ async def test_warned_two_minutes_before_and_told_at_the_end(make_instance: Call
     missed = app.execute("select (after_hours.end_session(%s, 'moderation')).id", (warned.id,)).fetchone()
     assert missed is not None
     with instance.connect() as db:
-        await until(lambda: bool(db.execute("select from after_hours.events offset 3").fetchall()), 10)
+        await wait_until(lambda: bool(db.execute("select from after_hours.events offset 3").fetchall()), 10)
     got.clear()
     following = asyncio.create_task(follow(Client(url, lambda: token, client.cursor)))
-    await until(lambda: len(got) == 1, 10)
+    await wait_until(lambda: len(got) == 1, 10)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     assert (got[0][1]["type"], got[0][1]["sessionId"], got[0][1]["reason"]) == (EXPIRED, str(warned.id), "moderation")

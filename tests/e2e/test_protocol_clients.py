@@ -8,8 +8,8 @@ import re
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from tests.conftest import REPO
 from tests.e2e.test_bridge import heard, node
+from tests.helpers import REPO
 
 if TYPE_CHECKING:
     from pathlib import Path

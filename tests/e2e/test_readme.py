@@ -7,17 +7,18 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.helpers import REPO
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.conftest import Instance
 
-REPO = Path(__file__).resolve().parents[2]
 USER = "0c0c0c0c-0000-4000-8000-00000000000c"
 
 

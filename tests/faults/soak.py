@@ -21,8 +21,8 @@ import httpx
 
 from relay.client import Client
 from tests.faults.history import Chain, History, check, is_event
-from tests.faults.stage import Stage
-from tests.relay.conftest import make_token
+from tests.faults.testbed import Testbed
+from tests.helpers import make_token, wait_until
 
 USERS = 60
 EXTEND = "expires_at = expires_at + make_interval(secs => $2)"
@@ -40,7 +40,7 @@ class Soak:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.history = History()
-        self.stage = Stage()
+        self.testbed = Testbed()
         self.users = [UUID(int=self.random.getrandbits(128), version=4) for _ in range(USERS)]
         self.is_writing = True
         self.is_over = False
@@ -54,7 +54,7 @@ class Soak:
         while self.is_writing:
             try:
                 if connection is None or connection.is_closed():
-                    connection = await self.stage.primary.connect()
+                    connection = await self.testbed.primary.connect()
                 await self._write_once(connection, alive)
             except TROUBLE:
                 if connection is not None:
@@ -104,7 +104,7 @@ class Soak:
         """After a failover pg_cron begins with the next minute; this is its announce_boot, over and over."""
         while not self.is_over:
             with suppress(*TROUBLE):
-                connection = await self.stage.primary.connect("after_hours_jobs")
+                connection = await self.testbed.primary.connect("after_hours_jobs")
                 try:
                     await connection.execute("call after_hours.announce_loop('0.25 s')", timeout=130)
                 finally:
@@ -150,7 +150,7 @@ class Soak:
             await asyncio.sleep(self.random.uniform(0, 3) if self.is_writing else 0)
 
     def client(self, user: UUID, cursor: str | None) -> Client:
-        return Client(f"ws://127.0.0.1:{self.stage.front.port}/ws", lambda: make_token(user), cursor, all_frames=True)
+        return Client(f"ws://127.0.0.1:{self.testbed.front.port}/ws", lambda: make_token(user), cursor, all_frames=True)
 
     async def poller(self, user: UUID) -> None:
         """GET /events, again and again."""
@@ -162,7 +162,7 @@ class Soak:
                 await asyncio.sleep(self.random.uniform(0.3, 1.2))
                 try:
                     answer = await client.get(
-                        f"http://127.0.0.1:{self.stage.front.port}/events" + (f"?after={cursor}" if cursor else ""),
+                        f"http://127.0.0.1:{self.testbed.front.port}/events" + (f"?after={cursor}" if cursor else ""),
                         headers={"Authorization": f"Bearer {make_token(user)}"},
                     )
                     body = answer.json()
@@ -195,40 +195,40 @@ class Soak:
                 click.echo(f"         {name} could not be played: {error!r}")
 
     async def kill_listen(self) -> None:
-        connection = await self.stage.primary.connect()
+        connection = await self.testbed.primary.connect()
         await connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'after-hours relay%'"
         )
         await connection.close()
 
     async def restart_postgres(self) -> None:
-        await self.stage.primary.control("restart", "-m", "fast")
+        await self.testbed.primary.control("restart", "-m", "fast")
 
     async def kill_postmaster(self) -> None:
-        await self.stage.primary.kill()
-        await self.stage.primary.start_again()
+        await self.testbed.primary.kill()
+        await self.testbed.primary.start_again()
 
     async def black_hole(self) -> None:
-        proxy = self.stage.proxies[self.stage.primary.port]
+        proxy = self.testbed.proxies[self.testbed.primary.port]
         proxy.swallow(True)
         await asyncio.sleep(self.random.uniform(2, 9))
         proxy.swallow(False)
 
     async def stop_relay(self) -> None:
-        relay = self.random.choice(self.stage.relays)
+        relay = self.random.choice(self.testbed.relays)
         relay.signal(signal.SIGSTOP)
         await asyncio.sleep(self.random.uniform(1, 7))
         relay.signal(signal.SIGCONT)
 
     async def kill_relay(self) -> None:
-        relay = self.random.choice(self.stage.relays)
+        relay = self.random.choice(self.testbed.relays)
         relay.signal(signal.SIGKILL)
         await relay.wait()
         await asyncio.sleep(self.random.uniform(0, 2))
         relay.start()
 
     async def drain_relay(self) -> None:
-        relay = self.random.choice(self.stage.relays)
+        relay = self.random.choice(self.testbed.relays)
         relay.signal(signal.SIGTERM)
         async with asyncio.timeout(20):
             code = await relay.wait()
@@ -238,19 +238,19 @@ class Soak:
 
     async def fail_over(self) -> None:
         self.history.failovers.append(time.time())
-        await self.stage.fail_over()
+        await self.testbed.fail_over()
         self.history.failovers.append(time.time())
         await asyncio.sleep(self.random.uniform(2, 5))
-        await self.stage.add_standby()
+        await self.testbed.add_standby()
 
     async def second_loop(self) -> None:
-        connection = await self.stage.primary.connect("after_hours_jobs")
+        connection = await self.testbed.primary.connect("after_hours_jobs")
         with suppress(TimeoutError):
             await connection.execute("call after_hours.announce_loop('30.25 s')", timeout=self.random.uniform(1, 4))
         connection.terminate()
 
     async def forge(self) -> None:
-        connection = await self.stage.primary.connect("after_hours_app")
+        connection = await self.testbed.primary.connect("after_hours_app")
         user = self.random.choice(self.users)
         session = str(uuid4())
         forged = {"type": "after_hours:session_expired", "id": session, "cursor": "aaaaaaaa-1", "sessionId": session}
@@ -264,8 +264,8 @@ class Soak:
     async def run(self, seconds: float, settle: float = 30) -> tuple[dict[str, int], list[str]]:
         """Play for so long, let everything settle, check. Returns totals and breaches."""
         try:
-            await self.stage.set_up()
-            connection = await self.stage.primary.connect()
+            await self.testbed.set_up()
+            connection = await self.testbed.primary.connect()
             await connection.execute("update after_hours.settings set warning_lead = '2 seconds'")
             await connection.close()
             await self.until_ready()
@@ -286,7 +286,7 @@ class Soak:
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     raise outcome
-            connection = await self.stage.primary.connect()
+            connection = await self.testbed.primary.connect()
             events = await connection.fetch("select * from after_hours.events order by id")
             unannounced = await connection.fetchval(
                 "select count(*) from public.after_hours_sessions as s where not exists (select from"
@@ -294,17 +294,15 @@ class Soak:
                 " and e.deadline = least(s.ended_at, s.expires_at))"
             )
             await connection.close()
-            self.history.reads = self.stage.reads()
+            self.history.reads = self.testbed.reads()
             return check(self.history, events, unannounced)
         finally:
-            await self.stage.tear_down()
+            await self.testbed.tear_down()
 
     async def until_ready(self) -> None:
         """Both relays say that they are."""
-        async with asyncio.timeout(60):
-            for relay in self.stage.relays:
-                while not await relay.is_ready():  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
+        for relay in self.testbed.relays:
+            await wait_until(relay.is_ready, 60, interval=0.1)
 
 
 BREACHES = ("lost", "duplicated", "misdelivered", "reordered", "out of date", "unread", "unannounced")

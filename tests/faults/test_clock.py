@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tests.helpers import poll_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -101,11 +103,7 @@ def db(clocked: tuple[Instance, Clock]) -> Iterator[Connection]:
 
 def wait(db: Connection, query: str, seconds: float) -> Any:
     """The first row of a query that has none at first."""
-    end = time.monotonic() + seconds
-    while not (rows := db.execute(query).fetchall()):
-        assert time.monotonic() < end, f"nothing after {seconds} s: {query}"
-        time.sleep(0.02)
-    return rows[0]
+    return poll_until(lambda: db.execute(query).fetchall(), seconds, what=query)[0]
 
 
 def start(db: Connection, seconds: float) -> Any:

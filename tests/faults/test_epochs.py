@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
 
-from tests.conftest import free_port, reset
+from tests.conftest import reset
+from tests.helpers import free_port, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,8 +220,7 @@ def test_promoted_standby(server: Server) -> None:
     with server.standby() as standby:
         standby.start()
         with standby.connect() as second:
-            while not second.execute("select from after_hours.events").fetchall():
-                time.sleep(0.1)
+            poll_until(lambda: second.execute("select from after_hours.events").fetchall(), 30, interval=0.1)
         standby.stop("fast")
         with server.connect() as db:
             lost = emit(db, 2)

@@ -16,8 +16,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from tests.faults.stage import Lane, Proxy, children_of
-from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, make_token, relay, start_relay, user
+from tests.faults.testbed import Lane, Proxy, children_of
+from tests.helpers import make_token, wait_until
+from tests.relay.conftest import Running, StartRelay, cursors, expire, relay, start_relay, user
 
 if TYPE_CHECKING:
     from tests.conftest import Connection, Instance
@@ -64,7 +65,7 @@ async def test_a_black_hole_is_noticed_in_5_s_and_healed_in_1_s(
         assert await readyz(relay) == (200, "live")
         hole.swallow(True)
         started = time.monotonic()
-        await eventually(lambda: relay.relay.state.name != "live", 10)
+        await wait_until(lambda: relay.relay.state.name != "live", 10)
         assert time.monotonic() - started < 5
         await peer.until(lambda it: it.of("stale"), 8)
         assert await readyz(relay) == (503, "stale")
@@ -122,7 +123,7 @@ async def test_a_frozen_server_is_noticed_and_followed_again(
         try:
             send(everything, signal.SIGSTOP)
             started = time.monotonic()
-            await eventually(lambda: relay.relay.state.name != "live", 10)
+            await wait_until(lambda: relay.relay.state.name != "live", 10)
             assert time.monotonic() - started < 5
             await peer.until(lambda it: it.of("stale"), 8)
             assert await readyz(relay) == (503, "stale")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.sql.purging import value
+from tests.helpers import poll_until
+from tests.sql.purge_helpers import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,13 +66,9 @@ def stop_before(instance: Instance, step: str) -> tuple[int, Connection, threadi
 
     thread = threading.Thread(target=call)
     thread.start()
-    for _ in range(200):
-        if value(
-            control, "select count(*) from pg_locks where pid = %s and locktype = 'advisory' and not granted", pid
-        ):
-            return pid, control, thread
-        time.sleep(0.01)
-    raise AssertionError(f"it never came to step {step}")
+    waiting = "select count(*) from pg_locks where pid = %s and locktype = 'advisory' and not granted"
+    poll_until(lambda: value(control, waiting, pid), what=f"the purge reaches step {step}")
+    return pid, control, thread
 
 
 def finish(instance: Instance, thread: threading.Thread, *, from_scratch: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.conftest import reset
 from tests.faults.test_epochs import server
-from tests.sql.purging import make_matches, purge, value
+from tests.sql.purge_helpers import make_matches, purge, value
 
 if TYPE_CHECKING:
     from tests.faults.test_epochs import Server

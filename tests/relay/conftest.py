@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import jwt
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from relay.app import Relay
 from relay.settings import Settings
+from tests.helpers import SECRET as SECRET
+from tests.helpers import make_token as make_token
+from tests.helpers import wait_until
 
 if TYPE_CHECKING:
     from tests.conftest import Connection, Instance
-
-SECRET = "development-only-" + "s" * 32
-
-
-def make_token(user: UUID | str, **claims: Any) -> str:
-    """A good token for a user; claims replace its parts, None leaves one out."""
-    now = time.time()
-    parts = {"sub": str(user), "aud": "after-hours", "iat": now, "exp": now + 3600, **claims}
-    return jwt.encode({name: value for name, value in parts.items() if value is not None}, SECRET, "HS256")
-
-
-async def eventually(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(seconds):
-        while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -74,7 +59,7 @@ class Peer:
     async def until(self, is_so: Callable[[Peer], object], seconds: float = 5.0) -> None:
         """Wait until something is so of this client; the failure shows what it had got."""
         try:
-            await eventually(lambda: bool(is_so(self)), seconds)
+            await wait_until(lambda: bool(is_so(self)), seconds)
         except TimeoutError:
             raise AssertionError(f"not within {seconds} s; frames {self.frames}, closed {self.closed}") from None
 
@@ -148,9 +133,9 @@ async def start_relay(instance: Instance, db: Connection) -> AsyncIterator[Start
         relay = Relay(Settings(**values))
         one = Running(relay, asyncio.create_task(relay.serve()))
         running.append(one)
-        await eventually(lambda: relay.bind is not None)
+        await wait_until(lambda: relay.bind is not None)
         if live:
-            await eventually(lambda: relay.state.name == "live" and relay.state.mode == "notify")
+            await wait_until(lambda: relay.state.name == "live" and relay.state.mode == "notify")
         return one
 
     yield start

@@ -21,15 +21,16 @@ from relay.websocket.limits import (
     UNREADABLE_SHARE,
     LimitExceeded,
 )
-from tests.relay.conftest import StartRelay, eventually, make_token
+from tests.helpers import wait_until
+from tests.relay.conftest import StartRelay, make_token
+from tests.relay.raw_client import handshake, layer, raw
 from tests.relay.test_hostile import make_limiter
-from tests.relay.wire import handshake, layer, raw
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from tests.conftest import Connection
-    from tests.relay.wire import Layer
+    from tests.relay.raw_client import Layer
 
 BAD, GOOD = "127.0.0.1", "127.0.0.2"
 PLAIN = b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -63,7 +64,7 @@ async def test_silent_connections_count_for_their_address(kind: str) -> None:
         wire.limiter.capacity = 30
         for _ in range(30 + MAX_REFUSED):
             await stack.enter_async_context(raw(wire.port, source=BAD))
-        await eventually(lambda: wire.metrics.refused.labels("address_full")._value.get() == 25 + MAX_REFUSED)
+        await wait_until(lambda: wire.metrics.refused.labels("address_full")._value.get() == 25 + MAX_REFUSED)
         await is_greeted(wire)
         assert len(wire.state.connections) <= 5 + MAX_REFUSED + 1
 
@@ -73,7 +74,7 @@ async def test_refused_connections_do_not_add_up(kind: str) -> None:
     async with layer(kind, trusted_proxies="", max_sockets_per_address=1) as wire, AsyncExitStack() as stack:
         for _ in range(3 * MAX_REFUSED):
             await stack.enter_async_context(raw(wire.port, source=BAD))
-        await eventually(
+        await wait_until(
             lambda: wire.metrics.refused.labels("address_full")._value.get() == 3 * MAX_REFUSED - 1  # the first is in
         )
         assert len(wire.state.connections) == MAX_REFUSED + 1
@@ -187,7 +188,7 @@ async def test_what_was_admitted_is_released_however_it_ends(kind: str) -> None:
                 await client.send(sent)
                 if sent not in (b"", PLAIN[:9]):
                     await client.answer()
-        await eventually(lambda: usage.count == 1)
+        await wait_until(lambda: usage.count == 1)
         assert wire.limiter._refused.count == 0
 
 
@@ -229,7 +230,7 @@ async def test_one_user_that_polls_too_fast_hears_it_and_another_is_greeted(
     is_over = asyncio.Event()
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=20)) as client:
         polling = [asyncio.create_task(poll(client)) for _ in range(20)]
-        await eventually(lambda: len(answers) > 2 * QUESTION_BURST)
+        await wait_until(lambda: len(answers) > 2 * QUESTION_BURST)
         for _ in range(5):
             started = time.monotonic()
             async with relay.peer(uuid4()) as other:

@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidURI
 
 from relay import client as module
 from relay.client import Client, Stopped, retry_ms
-from tests.relay.conftest import StartRelay, eventually, expire, make_token
+from tests.helpers import wait_until
+from tests.relay.conftest import StartRelay, expire, make_token
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -101,17 +102,17 @@ async def test_it_comes_back_with_its_cursor_and_drops_what_it_has_seen() -> Non
         says(hello("replayed", "aaaaaaaa-2"), event(2), event(3, "e2"), event(4)),
     )
     async with stage.client() as (client, got):
-        await eventually(lambda: len(got) == 2)
+        await wait_until(lambda: len(got) == 2)
         assert "after=aaaaaaaa-2" in stage.after(1)
         assert [frame["id"] for frame in got] == ["e2", "e4"]
-        await eventually(lambda: client.cursor == "aaaaaaaa-4")
+        await wait_until(lambda: client.cursor == "aaaaaaaa-4")
 
 
 @pytest.mark.parametrize("code", [1001, 1011, 1013, 4000, 4008, 4029, 4403, 4408])
 async def test_it_comes_back_when_it_is_told(code: int) -> None:
     stage = Stage(says(hello(), close=code, retry_ms=20), says(hello()))
     async with stage.client():
-        await eventually(lambda: len(stage.connections) == 2)
+        await wait_until(lambda: len(stage.connections) == 2)
 
 
 @pytest.mark.parametrize(("code", "connections"), [(4400, 1), (4401, 2)])
@@ -133,7 +134,7 @@ async def test_a_token_that_runs_out_is_replaced() -> None:
         heard.append(json.loads(await connection.recv()))
 
     async with Stage(scene).client():
-        await eventually(lambda: bool(heard))
+        await wait_until(lambda: bool(heard))
     assert heard[0] == {"type": "auth", "token": "token"}
 
 
@@ -158,7 +159,7 @@ async def later() -> str:
 async def test_a_token_callback_that_fails_is_asked_again(token: Callable[[], Any]) -> None:
     stage = Stage(says(hello(), event(2)))
     async with stage.client(token=token) as (_, got):
-        await eventually(lambda: len(got) == 1, 10)
+        await wait_until(lambda: len(got) == 1, 10)
     request = stage.connections[0].request
     assert request is not None
     assert request.headers["Authorization"] == "Bearer token"
@@ -169,7 +170,7 @@ async def test_a_token_callback_that_never_answers_is_given_up(monkeypatch: pyte
     pending = [asyncio.Event().wait]
     stage = Stage(says(hello(), event(2)))
     async with stage.client(token=lambda: pending.pop()() if pending else "token") as (_, got):
-        await eventually(lambda: len(got) == 1, 10)
+        await wait_until(lambda: len(got) == 1, 10)
 
 
 async def test_a_token_callback_that_fails_at_renewal_does_not_end_the_stream() -> None:
@@ -184,7 +185,7 @@ async def test_a_token_callback_that_fails_at_renewal_does_not_end_the_stream() 
 
     stage = Stage(scene, says(hello("replayed", "aaaaaaaa-2"), event(3)))
     async with stage.client(token=failing(1, 1)) as (_, got):
-        await eventually(lambda: [frame["id"] for frame in got] == ["e2", "e3"], 10)
+        await wait_until(lambda: [frame["id"] for frame in got] == ["e2", "e3"], 10)
     assert json.loads(heard[0])["type"] == "ack"
 
 
@@ -221,14 +222,14 @@ BAD_FRAMES = {
 async def test_a_frame_that_is_none_ends_the_connection_and_the_next_goes_on(before: list[str], bad: str) -> None:
     stage = Stage(says(*before, bad), says(hello("replayed"), event(2)))
     async with stage.client() as (_, got):
-        await eventually(lambda: len(got) == 1, 10)
+        await wait_until(lambda: len(got) == 1, 10)
     assert stage.connections[0].close_code == 1003
 
 
 async def test_what_a_hello_may_lack_and_an_unknown_frame_end_nothing() -> None:
     stage = Stage(says('{"type":"hello","start":"fresh","cursor":"c"}', '{"type":"new"}', event(2)))
     async with stage.client() as (client, got):
-        await eventually(lambda: len(got) == 1)
+        await wait_until(lambda: len(got) == 1)
         assert client.node is None
     assert len(stage.connections) == 1
 
@@ -238,7 +239,7 @@ async def test_a_strange_cursor_is_presented_as_it_is(cursor: str) -> None:
     first = json.dumps({"type": EXPIRED, "id": "e", "cursor": cursor})
     stage = Stage(says(hello(), first, close=1012, retry_ms=0), says(hello()))
     async with stage.client():
-        await eventually(lambda: len(stage.connections) == 2)
+        await wait_until(lambda: len(stage.connections) == 2)
     assert parse_qs(stage.after(1).partition("?")[2]) == {"after": [cursor.replace("\ud800", "?")]}
 
 
@@ -247,7 +248,7 @@ async def test_a_cursor_that_is_no_text_moves_nothing(cursor: object) -> None:
     bad = json.dumps({"type": EXPIRED, "id": "e", "cursor": cursor})
     stage = Stage(says(hello(), bad), says(hello(), event(2)))
     async with stage.client() as (_, got):
-        await eventually(lambda: len(got) == 1, 10)
+        await wait_until(lambda: len(got) == 1, 10)
     assert "after=aaaaaaaa-1" in stage.after(1)
 
 
@@ -283,7 +284,7 @@ async def test_drains_without_end_open_few_connections(given: str | None, greete
 async def test_a_drain_before_hello_is_no_reason_for_a_second_connection() -> None:
     stage = Stage(says('{"type":"drain","retryAfterMs":0}', hello(), event(2)))
     async with stage.client() as (_, got):
-        await eventually(lambda: len(got) == 1)
+        await wait_until(lambda: len(got) == 1)
         await asyncio.sleep(0.3)
     assert len(stage.connections) == 1
 
@@ -299,7 +300,7 @@ async def test_frames_without_a_hello_are_no_connection(monkeypatch: pytest.Monk
 
     stage = Stage(scene)
     async with stage.client():
-        await eventually(lambda: len(stage.connections) == 2)
+        await wait_until(lambda: len(stage.connections) == 2)
 
 
 @pytest.mark.parametrize("reason", ["-1e6", "0", "NaN", "null", "[]", "{"])
@@ -318,7 +319,7 @@ async def test_a_message_of_two_mib_is_not_taken() -> None:
         says(hello(), json.dumps({"type": EXPIRED, "id": "e", "cursor": "c", "x": "y" * 2**21})), says(hello())
     )
     async with stage.client() as (_, got):
-        await eventually(lambda: len(stage.connections) == 2)
+        await wait_until(lambda: len(stage.connections) == 2)
     assert not got
 
 
@@ -336,13 +337,13 @@ async def test_drained_by_a_real_relay_it_changes_over_before_the_old_one_closes
                 client._url = new.url  # what a load balancer does
 
     following = asyncio.create_task(follow())
-    await eventually(lambda: bool(got))
+    await wait_until(lambda: bool(got))
     ending = asyncio.create_task(old.stop())
-    await eventually(lambda: any(frame["type"] == "drain" for frame in got))
+    await wait_until(lambda: any(frame["type"] == "drain" for frame in got))
     expire(db, user)
-    await eventually(lambda: client.node == "test-1")
+    await wait_until(lambda: client.node == "test-1")
     expire(db, user)
-    await eventually(lambda: sum(":" in frame["type"] for frame in got) == 2)
+    await wait_until(lambda: sum(":" in frame["type"] for frame in got) == 2)
     await ending
     assert old.relay.metrics.closed.labels("4000")._value.get() == 0, "it had left by itself"
     following.cancel()

@@ -23,8 +23,9 @@ from websockets.exceptions import InvalidStatus
 from relay.client import Client
 from relay.protocol import parse
 from tests.conftest import REPO, free_port
-from tests.relay.conftest import SECRET, Running, StartRelay, cursors, eventually, expire, make_token
-from tests.relay.wire import handshake, raw
+from tests.helpers import wait_until
+from tests.relay.conftest import SECRET, Running, StartRelay, cursors, expire, make_token
+from tests.relay.raw_client import handshake, raw
 
 if TYPE_CHECKING:
     from tests.conftest import Connection, Instance
@@ -83,7 +84,7 @@ async def test_clients_that_do_not_read_do_not_hold_the_end(
     assert relay.relay.bind
     async with raw(relay.relay.bind[1]) as stuck:
         await stuck.send(handshake(authorization=f"Bearer {make_token(user)}"))
-        await eventually(lambda: relay.relay.hub.count == 1)
+        await wait_until(lambda: relay.relay.hub.count == 1)
         stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
         transport = relay.relay.hub.connections()[0].transport
         while not transport.buffered():
@@ -142,14 +143,14 @@ async def test_moving_to_another_process_on_the_same_port_misses_and_repeats_not
             got[user].append(event["cursor"])
 
     following = [asyncio.create_task(follow(user)) for user in users]
-    await eventually(lambda: old.relay.hub.count == 30)
+    await wait_until(lambda: old.relay.hub.count == 30)
     new = await start_relay(**options)
     stopping = asyncio.create_task(old.stop())
     for _ in range(12):
         await asyncio.to_thread(expire, db, *users)
         await asyncio.sleep(0.2)
     await stopping
-    await eventually(lambda: all(len(cursor) == 12 for cursor in got.values()))
+    await wait_until(lambda: all(len(cursor) == 12 for cursor in got.values()))
     assert new.relay.hub.count == 30
     assert sorted(cursor for mine in got.values() for cursor in mine) == sorted(cursors(db))
     for task in following:

@@ -17,8 +17,8 @@ from relay.websocket.flow_control import CREDIT, MAX_BUFFERED
 from relay.websocket.kinds import KINDS
 from relay.websocket.limits import BURST_SECONDS, ConnectionLimiter, allow_descriptors, subnet
 from relay.websocket.server import log_descriptor_exhaustion
-from tests.relay.conftest import eventually
-from tests.relay.wire import CLOSE, CONT, PING, TEXT, Layer, frame, handshake, layer, raw
+from tests.helpers import wait_until
+from tests.relay.raw_client import CLOSE, CONT, PING, TEXT, Layer, frame, handshake, layer, raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,14 +88,14 @@ async def test_a_client_that_does_not_read_costs_a_bounded_sum(wire: Layer) -> N
         assert 0 < most <= MAX_BUFFERED
         assert other.write(b"\x81\x01y")
         assert await good.frames(1) == [(TEXT, b"y")]
-        await eventually(lambda: wire.gone == 1)
+        await wait_until(lambda: wire.gone == 1)
 
 
 async def test_half_open_clients_leave_nothing(wire: Layer) -> None:
     for _ in range(20):
         async with raw(wire.port, handshake()) as client:
             client.writer.transport.abort()
-    await eventually(lambda: wire.gone == 20)
+    await wait_until(lambda: wire.gone == 20)
 
 
 async def test_a_closed_client_that_never_answers_is_cut(wire: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ async def test_a_closed_client_that_never_answers_is_cut(wire: Layer, monkeypatc
     async with raw(wire.port, handshake()) as client:
         wire.transports[0].close(4000, "{}")
         assert await client.frames() == [(CLOSE, b"\x0f\xa0{}")]
-        await eventually(lambda: not wire.state.connections)
+        await wait_until(lambda: not wire.state.connections)
 
 
 # ---- crowds
@@ -123,7 +123,7 @@ async def test_one_address_has_a_share(kind: str) -> None:
             status, body = await refused(wire.port)
             assert (status, body["error"]) == (503, "address_full")
             assert body["retryAfterMs"] <= int(body["after"]) * 1000
-        await eventually(lambda: not wire.state.connections)
+        await wait_until(lambda: not wire.state.connections)
         assert (await refused(wire.port))[1]["error"] == "address_rate"  # came three times already
 
 
@@ -235,7 +235,7 @@ async def test_running_out_of_descriptors_is_survived(wire: Layer, caplog: pytes
         for client in clients:
             client.setblocking(False)
             await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", wire.port))
-        await eventually(lambda: "out of file descriptors" in caplog.text)
+        await wait_until(lambda: "out of file descriptors" in caplog.text)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
         async with raw(wire.port, handshake()) as late:  # asyncio tries again after a second
             await late.send(frame(TEXT, b"in"))

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.websocket.kinds import KINDS
-from tests.relay.wire import PING, TEXT, close, frame, handshake, layer, raw
+from tests.relay.raw_client import PING, TEXT, close, frame, handshake, layer, raw
 
 if TYPE_CHECKING:
-    from tests.relay.wire import Layer
+    from tests.relay.raw_client import Layer
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 

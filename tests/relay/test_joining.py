@@ -23,7 +23,8 @@ from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
 from relay.metrics import Metrics
 from relay.records import AttachResult, Block, Cursor, Event, Page, parse_cursor
-from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
+from tests.helpers import wait_until
+from tests.relay.conftest import Running, StartRelay, cursors, expire, warn
 
 if TYPE_CHECKING:
     from relay.delivery.connection import Connection as Client
@@ -117,7 +118,7 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
             transport = FakeTransport()
             socket = relay.relay.hub.join(identity(user), transport, parse_cursor(cursor), now())
             if random.random() < 0.5:
-                await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
+                await wait_until(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
             await asyncio.sleep(random.random() * 0.02)
             relay.relay.hub.leave(socket)
             joins += 1
@@ -141,7 +142,7 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
         # what came after the last connection had left is still to be replayed
         transport = FakeTransport()
         socket = relay.relay.hub.join(identity(user), transport, parse_cursor((got[user] or ["aaaaaaaa-0"])[-1]), now())
-        await eventually(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
+        await wait_until(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
         assert got[user] + transport.events == sent[user]
 
 
@@ -162,7 +163,7 @@ async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
     running = await start_relay()
     expire(db, user, user)
     first, second = cursors(db)
-    await eventually(lambda: running.relay.hub.cursor == second)
+    await wait_until(lambda: running.relay.hub.cursor == second)
     transport = FakeTransport()
     running.relay.hub.join(identity(user), transport, parse_cursor(first), now())
     async with asyncio.timeout(5):
@@ -171,10 +172,10 @@ async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
     third = cursors(db)[2]
     db.execute("delete from after_hours.events where id <= 2")
     db.execute("update after_hours.event_floor set id = 2")
-    await eventually(lambda: running.relay.hub.cursor == third)
+    await wait_until(lambda: running.relay.hub.cursor == third)
     assert transport.frames == []
     go_on.set()
-    await eventually(lambda: len(transport.frames) == 3)
+    await wait_until(lambda: len(transport.frames) == 3)
     assert transport.kinds[0] == "hello"
     assert transport.events == [second, third]
 
@@ -470,5 +471,5 @@ async def test_warnings_moved_before_the_join_are_not_replayed(relay: Running, d
     transport = FakeTransport()
     db.execute("select after_hours.extend_session(%s, interval '1 hour')", (session,))
     socket = relay.relay.hub.join(identity(user), transport, Cursor("aaaaaaaa-0"), now())
-    await eventually(lambda: socket.has_hello)
+    await wait_until(lambda: socket.has_hello)
     assert transport.events == []

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from relay.database.session import DatabaseSession
-from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire
+from tests.helpers import wait_until
+from tests.relay.conftest import Running, StartRelay, cursors, expire
 
 if TYPE_CHECKING:
     from tests.conftest import Connection
@@ -36,7 +37,7 @@ async def test_a_killed_calling_connection_alone_is_noticed(relay: Running, db: 
     session = relay.relay.listener._session
     assert session
     db.execute("select pg_terminate_backend(%s)", (session._calling.get_server_pid(),))
-    await eventually(lambda: relay.relay.listener._session not in (None, session))
+    await wait_until(lambda: relay.relay.listener._session not in (None, session))
     async with relay.peer(user) as peer:
         assert peer.frames[0]["type"] == "hello"
 
@@ -48,7 +49,7 @@ async def test_a_deaf_listener_polls_every_second_and_says_so(
     monkeypatch.setattr("relay.database.session.EVENTS", "elsewhere")
     monkeypatch.setattr("relay.database.session.PROBE", "elsewhere")
     relay = await start_relay(live=False)
-    await eventually(lambda: relay.relay.state.mode == "polling")
+    await wait_until(lambda: relay.relay.state.mode == "polling")
     async with httpx.AsyncClient() as client:
         ready = await client.get(relay.http("/readyz", admin=True))
         assert (ready.status_code, ready.json()["mode"]) == (200, "polling")
@@ -157,7 +158,7 @@ async def test_a_host_that_is_down_or_no_primary_is_passed_over(
 async def test_until_there_is_a_database_it_is_alive_but_not_ready(start_relay: StartRelay, user: UUID) -> None:
     relay = await start_relay(live=False, dsn="postgresql://u@/x?host=/nowhere")
     async with httpx.AsyncClient() as client:
-        await eventually(lambda: "Error" in relay.relay.state.reason)
+        await wait_until(lambda: "Error" in relay.relay.state.reason)
         assert (await client.get(relay.http("/livez"))).status_code == 200
         ready = await client.get(relay.http("/readyz", admin=True))
         assert (ready.status_code, ready.json()["state"]) == (503, "connecting")
@@ -168,7 +169,7 @@ async def test_it_takes_its_row_and_its_last_receipts_along(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
     relay = await start_relay()
-    await eventually(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("notify",)], 2)
+    await wait_until(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("notify",)], 2)
     async with relay.peer(user) as peer:
         expire(db, user)
         await peer.until(lambda it: it.events)

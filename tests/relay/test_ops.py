@@ -14,7 +14,8 @@ from relay.admin.charts import chart, grid, number
 from relay.admin.guard import Guard
 from relay.admin.ops import HEADERS, page
 from relay.database.session import DatabaseSession
-from tests.relay.conftest import Running, eventually, expire, warn
+from tests.helpers import wait_until
+from tests.relay.conftest import Running, expire, warn
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -204,7 +205,7 @@ async def test_looking_leaves_no_connection_behind(relay: Running, db: Connectio
 
     before = connections()
     await fetch(relay)
-    await eventually(lambda: connections() == before)
+    await wait_until(lambda: connections() == before)
 
 
 def test_without_a_database_it_says_so() -> None:

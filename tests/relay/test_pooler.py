@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 
 from tests.conftest import free_port
-from tests.relay.conftest import StartRelay, cursors, eventually, expire
+from tests.helpers import wait_until
+from tests.relay.conftest import StartRelay, cursors, expire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def pooler(instance: Instance, tmp_path: Path) -> Iterator[str]:
 
 async def test_it_polls_and_says_so(start_relay: StartRelay, pooler: str, db: Connection, user: UUID) -> None:
     relay = await start_relay(dsn=pooler, live=False)
-    await eventually(lambda: relay.relay.state.mode == "polling" and relay.relay.state.name == "live", 10)
+    await wait_until(lambda: relay.relay.state.mode == "polling" and relay.relay.state.name == "live", 10)
     assert "pooler" in relay.relay.state.reason  # it can only guess: nothing tells one from a lost NOTIFY
     async with relay.peer(user) as peer:
         for count in range(1, 4):
@@ -59,5 +60,5 @@ async def test_it_polls_and_says_so(start_relay: StartRelay, pooler: str, db: Co
         assert [event["cursor"] for event in peer.events] == cursors(db)
         assert relay.relay.state.mode == "polling"
     connects = relay.relay.metrics.connects._value.get()
-    await eventually(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("polling",)], 3)
+    await wait_until(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("polling",)], 3)
     assert relay.relay.metrics.connects._value.get() == connects, "it is one connection, not one after the other"

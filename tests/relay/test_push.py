@@ -20,8 +20,8 @@ from relay.websocket.parser import MessageParser, is_pong
 from relay.websocket.push import PushProtocol
 from relay.websocket.selftest import run_selftest
 from relay.websocket.stock import StockProtocol
-from tests.relay.conftest import eventually
-from tests.relay.wire import CONT, PING, PONG, TEXT, frame, handshake, layer, raw
+from tests.helpers import wait_until
+from tests.relay.raw_client import CONT, PING, PONG, TEXT, frame, handshake, layer, raw
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -78,7 +78,7 @@ async def test_a_client_that_only_listens_has_no_parser() -> None:
     async with layer("push") as wire, raw(wire.port, handshake()) as client:
         push: Any = wire.transports[0]
         await client.send(frame(TEXT, b"a", fin=False))
-        await eventually(lambda: push._parser is not None)
+        await wait_until(lambda: push._parser is not None)
         await client.send(frame(CONT, b"b"))
         assert await client.frames(1) == [(TEXT, b"ab")]
         assert push._parser is None

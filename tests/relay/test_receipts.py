@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 from relay.delivery.receipts import MAX_UNACKED, Receipts
 from relay.metrics import Metrics
-from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, warn
+from tests.helpers import wait_until
+from tests.relay.conftest import Running, StartRelay, cursors, expire, warn
 
 if TYPE_CHECKING:
     from tests.conftest import Connection
@@ -30,13 +31,13 @@ async def test_one_users_story_through_an_outage(start_relay: StartRelay, db: Co
         warn(db, user)
         await peer.until(lambda it: it.events)
         await peer.say(type="ack", cursor=cursors(db)[0])
-        await eventually(lambda: report(db, user)[0].verdict == "acknowledged")
+        await wait_until(lambda: report(db, user)[0].verdict == "acknowledged")
     expire(db, user)  # while nobody of this user's is there
     await asyncio.sleep(1.2)
     assert [row.verdict for row in report(db, user)] == ["acknowledged", "no relay has written it"]
     async with second.peer(user, after=cursors(db)[0]) as peer:
         await peer.until(lambda it: it.events)
-        await eventually(lambda: report(db, user)[1].node == "oslo")
+        await wait_until(lambda: report(db, user)[1].node == "oslo")
     rows = report(db, user)
     assert [(row.type[12:], row.node, row.verdict) for row in rows] == [
         ("session_expiring", "berlin", "acknowledged"),
@@ -55,10 +56,10 @@ async def test_unreached_warnings_are_those_to_push(relay: Running, db: Connecti
         sessions = {user: warn(db, user) for user in (reached, silent, away, moved)}
         await good.until(lambda it: it.events)
         await good.say(type="ack", cursor=good.events[0]["cursor"])
-        await eventually(
+        await wait_until(
             lambda: db.execute("select from after_hours.receipts where first_ack is not null").rowcount == 1
         )
-        await eventually(lambda: db.execute("select from after_hours.receipts").rowcount == 2)
+        await wait_until(lambda: db.execute("select from after_hours.receipts").rowcount == 2)
     worker = connect("after_hours_app")
     unreached = "select user_id, was_written from after_hours.unreached_warnings"
     assert worker.execute(unreached).fetchall() == [], "not before five seconds have passed"
@@ -86,7 +87,7 @@ async def test_the_first_event_since_an_instant_is_found_over_gaps(db: Connectio
 async def test_receipts_can_be_switched_off(start_relay: StartRelay, db: Connection, user: UUID) -> None:
     db.execute("update after_hours.settings set receipts = false")
     relay = await start_relay()
-    await eventually(lambda: not relay.relay.receipts.wanted)
+    await wait_until(lambda: not relay.relay.receipts.wanted)
     async with relay.peer(user) as peer:
         expire(db, user)
         await peer.until(lambda it: it.events)

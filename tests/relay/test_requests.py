@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from relay.websocket.kinds import KINDS
 from relay.websocket.request import HandshakeError, RequestParser
-from tests.relay.wire import KEY, TEXT, frame, handshake, layer, raw
+from tests.relay.raw_client import KEY, TEXT, frame, handshake, layer, raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from relay.websocket.request import RequestHead
-    from tests.relay.wire import Layer
+    from tests.relay.raw_client import Layer
 
 
 @pytest.fixture(params=list(KINDS))

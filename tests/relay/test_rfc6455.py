@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relay.websocket.kinds import KINDS
-from tests.relay.conftest import eventually
-from tests.relay.wire import (
+from tests.helpers import wait_until
+from tests.relay.raw_client import (
     BINARY,
     CLOSE,
     CONT,
@@ -137,7 +137,7 @@ async def test_frames(wire: Layer, sent: bytes, expected: list[Any], piece: int 
             await client.send(END if sent.endswith(END) else b"", piece)
             got += await client.frames()
             assert got == expected or (piece and wire.kind == "stock" and got == expected[:-1])
-    await eventually(lambda: wire.gone == 1)
+    await wait_until(lambda: wire.gone == 1)
 
 
 async def test_what_comes_with_the_handshake_counts(wire: Layer) -> None:

@@ -17,7 +17,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.relay.conftest import Running, StartRelay, cursors, eventually, expire, make_token
+from tests.helpers import wait_until
+from tests.relay.conftest import Running, StartRelay, cursors, expire, make_token
 
 if TYPE_CHECKING:
     from tests.conftest import Connection
@@ -88,7 +89,7 @@ async def test_bad_frames_later_end_it(relay: Running, user: UUID, frame: str | 
         await peer.until(lambda it: it.closed)
         assert peer.closed
         assert peer.closed[0] == 4400
-    await eventually(lambda: relay.relay.hub.count == 0)
+    await wait_until(lambda: relay.relay.hub.count == 0)
 
 
 async def test_large_frames_end_it_and_unknown_types_do_not(relay: Running, db: Connection, user: UUID) -> None:
@@ -237,15 +238,15 @@ async def test_a_client_that_does_not_read_is_cut_and_nobody_waits(
     relay = await start_relay(stuck_seconds=1)
     other = uuid4()
     with raw_client(relay, user):
-        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
+        await wait_until(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         async with relay.peer(other) as peer:
             expire(db, *[user] * 700, announce=False)
             db.execute("select after_hours.announce_due()")
-            await eventually(lambda: any(s.transport.buffered() for s in relay.relay.hub.users.get(user, ())))
+            await wait_until(lambda: any(s.transport.buffered() for s in relay.relay.hub.users.get(user, ())))
             started = time.monotonic()
             expire(db, other)
             await peer.until(lambda it: it.events, 0.5)
-            await eventually(lambda: user not in relay.relay.hub.users)
+            await wait_until(lambda: user not in relay.relay.hub.users)
             assert 0.5 < time.monotonic() - started < 3.5
             assert peer.closed is None
     assert relay.relay.metrics.slow._value.get() == 1
@@ -253,7 +254,7 @@ async def test_a_client_that_does_not_read_is_cut_and_nobody_waits(
 
 async def test_a_client_that_does_not_read_costs_at_most_256_kib(relay: Running, db: Connection, user: UUID) -> None:
     with raw_client(relay, user):
-        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
+        await wait_until(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         most = 0
         db.execute(
             "insert into public.after_hours_sessions (user_id, started_at, expires_at)"
@@ -274,10 +275,10 @@ async def test_a_client_cut_for_bytes_is_counted_and_told_if_it_reads_on(
 ) -> None:
     relay = await start_relay(sockets=kind)
     with raw_client(relay, user) as raw:
-        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
+        await wait_until(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         expire(db, *[user] * 3000, announce=False)
         db.execute("select after_hours.announce_due()")
-        await eventually(lambda: user not in relay.relay.hub.users)
+        await wait_until(lambda: user not in relay.relay.hub.users)
         assert relay.relay.metrics.slow._value.get() == 1
         assert relay.relay.metrics.closed.labels("4008")._value.get() == 1
         received = b""
@@ -295,7 +296,7 @@ async def test_a_slow_reader_that_reads_is_not_cut(start_relay: StartRelay, db: 
     relay = await start_relay(stuck_seconds=1.5)
     with raw_client(relay, user, 16_384) as raw:
         raw.setblocking(False)
-        await eventually(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
+        await wait_until(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         expire(db, *[user] * 1000)
         waited = 0
         for _ in range(30):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.sql.purging import make_match, value
+from tests.sql.purge_helpers import make_match, value
 from tests.sql.test_announce import session
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.sql.purging import make_match, value
+from tests.sql.purge_helpers import make_match, value
 
 if TYPE_CHECKING:
     from tests.conftest import Connection, Instance

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.sql.purging import DUE, ids, make_match, make_matches, messages_of, notices, purge, value
+from tests.sql.purge_helpers import DUE, ids, make_match, make_matches, messages_of, notices, purge, value
 
 Connect = Callable[..., Connection]
 

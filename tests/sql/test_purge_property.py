@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import reset
-from tests.sql.purging import DUE, ids, value
+from tests.sql.purge_helpers import DUE, ids, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

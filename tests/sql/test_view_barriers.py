@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.sql.purging import make_match, notices, purge, value
+from tests.sql.purge_helpers import make_match, notices, purge, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.sql.purging import DUE, ids, make_match, make_matches, purge, value
+from tests.sql.purge_helpers import DUE, ids, make_match, make_matches, purge, value
 
 if TYPE_CHECKING:
     from tests.conftest import Connection

@@ -21,16 +21,9 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.relay.conftest import SECRET
+from tests.helpers import REPO, SECRET, free_port, wait_until
 
-REPO = Path(__file__).resolve().parents[2]
 BIN = max(Path("/usr/lib/postgresql").glob("*/bin"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Proxy:
@@ -189,11 +182,7 @@ class Node:
         pid = self.postmaster()
         children = children_of(pid)
         os.kill(pid, signal.SIGKILL)
-        for _ in range(200):
-            if not any(is_running(one) for one in (pid, *children)):
-                return
-            await asyncio.sleep(0.05)
-        raise RuntimeError(f"{self.data}: backends outlive their postmaster")
+        await wait_until(lambda: not any(is_running(one) for one in (pid, *children)), 10, interval=0.05)
 
     async def connect(self, role: str = "postgres", **options: object) -> asyncpg.Connection[asyncpg.Record]:
         return await asyncpg.connect(  # type: ignore[no-any-return, call-overload]
@@ -249,7 +238,7 @@ class RelayProcess:
         return False
 
 
-class Stage:
+class Testbed:
     """Everything the matrix plays on. primary and standby change places by fail_over()."""
 
     def __init__(self) -> None:

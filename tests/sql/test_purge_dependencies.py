@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.sql.purging import ids, make_match, messages_of, purge, value
+from tests.sql.purge_helpers import ids, make_match, messages_of, purge, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

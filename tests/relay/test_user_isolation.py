@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from relay.records import parse_cursor
-from tests.relay.conftest import Running, eventually
+from tests.helpers import wait_until
+from tests.relay.conftest import Running
 from tests.relay.test_joining import FakeTransport, identity, now
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ async def test_5000_clients_that_come_back_at_once_are_resumed_while_events_flow
     await connection.execute(END, users)
     await connection.fetch("select after_hours.announce_due()")
     head = f"aaaaaaaa-{len(users)}"
-    await eventually(lambda: relay.relay.hub.cursor == head)
+    await wait_until(lambda: relay.relay.hub.cursor == head)
     live = FakeTransport()
     there = relay.relay.hub.join(identity(watched), live, parse_cursor(head), now())
-    await eventually(lambda: there.has_hello)
+    await wait_until(lambda: there.has_hello)
     rows = db.execute("select user_id, id from after_hours.events order by id limit 5000").fetchall()
     started = time.monotonic()
     sockets = [
@@ -95,7 +96,7 @@ async def test_5000_clients_that_come_back_at_once_are_resumed_while_events_flow
         sent, had = time.monotonic(), len(live.events)
         await connection.execute(END, [watched])
         await connection.fetch("select after_hours.announce_due()")
-        await eventually(lambda had=had: len(live.events) > had)  # type: ignore[misc]
+        await wait_until(lambda had=had: len(live.events) > had)  # type: ignore[misc]
         latest.append(time.monotonic() - sent)
     assert time.monotonic() - started < 3
     assert max(latest) < 0.5
