@@ -14,9 +14,18 @@ import psycopg
 from alembic import context
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from apply import install_text, stored_text, tree_hash
+from apply import SQL, install_text, own_version_table, read, stored_text, tree_hash
 from sqlalchemy import create_engine, pool
 
+SETTINGS = (
+    "client_encoding = 'UTF8'",
+    "standard_conforming_strings = on",
+    "row_security = on",
+    "statement_timeout = 0",
+    "default_transaction_isolation = 'read committed'",
+)
+# The application may use Alembic with its defaults: its alembic_version is never touched.
+VERSION_TABLE, VERSION_SCHEMA = "after_hours_alembic_version", "public"
 INSERT_LEDGER = "insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values (%s, %s, %s)"
 
 
@@ -47,6 +56,10 @@ def log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:
 def connect() -> psycopg.Connection[Any]:
     try:
         connection = psycopg.connect(os.environ.get("AFTER_HOURS_DSN", ""), application_name="alembic")
+        # what a database or a role may have as its default, and the files of sql/ do not expect
+        for setting in SETTINGS:
+            connection.execute(f"set {setting}".encode())
+        connection.commit()
     except psycopg.Error as error:
         raise CommandError(
             f"no connection: {error}\n"
@@ -90,7 +103,14 @@ def text_after_downgrade(
 
 
 def run_offline(name: str, target: str) -> None:
-    context.configure(dialect_name="postgresql", transaction_per_migration=True)
+    context.configure(
+        dialect_name="postgresql",
+        transaction_per_migration=True,
+        version_table=VERSION_TABLE,
+        version_table_schema=VERSION_SCHEMA,
+    )
+    if name == "upgrade":
+        print(read(SQL / "preflight.sql"))
     context.run_migrations()
     if name == "upgrade":
         text = install_text()
@@ -106,9 +126,20 @@ def run_offline(name: str, target: str) -> None:
 
 def run_online(name: str, target: str) -> None:
     script = ScriptDirectory.from_config(context.config)
+    if name in {"upgrade", "downgrade"}:
+        with connect() as raw:
+            own_version_table(raw, {revision.revision for revision in script.walk_revisions()})
+    if name == "upgrade":
+        with connect() as raw:
+            raw.execute(read(SQL / "preflight.sql").encode())
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
     with engine.connect() as connection:
-        context.configure(connection=connection, transaction_per_migration=True)
+        context.configure(
+            connection=connection,
+            transaction_per_migration=True,
+            version_table=VERSION_TABLE,
+            version_table_schema=VERSION_SCHEMA,
+        )
         before = context.get_context().get_current_revision()
         connection.rollback()
         context.run_migrations()

@@ -17,6 +17,23 @@ to after_hours_app;
 
 grant usage on schema after_hours to after_hours_eraser, after_hours_jobs, after_hours_app, after_hours_relay,
     after_hours_moderator, after_hours_dba;
+-- What hardening scripts take from PUBLIC, and our roles need. Each apply gives it again where it is missing.
+do $$
+declare
+    v_role text;
+begin
+    foreach v_role in array array['after_hours_jobs', 'after_hours_app', 'after_hours_relay'] loop
+        if not has_database_privilege(v_role, current_database(), 'connect') then
+            execute format('grant connect on database %I to %I', current_database(), v_role);
+        end if;
+    end loop;
+    foreach v_role in array array['after_hours_owner', 'after_hours_eraser', 'after_hours_app'] loop
+        if not has_schema_privilege(v_role, 'public', 'usage') then
+            execute format('grant usage on schema public to %I', v_role);
+        end if;
+    end loop;
+end
+$$;
 grant create on schema after_hours to after_hours_jobs; -- it owns the functions that read pg_cron's tables
 do $$
 begin

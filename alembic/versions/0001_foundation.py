@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "f8c86f3aaed5034c548aee46521d91eee470220f2808d56439e3961d75f80a61"
+SHA256 = "a0878b8569e83639481e992161db706f57121f49f223e95a526088e773665031"
 
 
 def upgrade() -> None:

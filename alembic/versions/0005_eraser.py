@@ -9,7 +9,7 @@ down_revision = "0004"
 routines_run_one_step_back = True
 
 FILE = "0005_eraser.sql"
-SHA256 = "52fd7762e45564c27c2d74646034d54325f0c0351e999598d6cbcd23d3b52a2d"
+SHA256 = "9fb1f953d42e32e0403fdda9b81ef9c7c0f28394108fffe20ab40bb1d14963c6"
 
 
 def upgrade() -> None:

@@ -1,170 +1,54 @@
 -- 0001: roles, schema, the application's tables (created or adopted) and the tables of the stored logic.
 -- Write-once: its sha256 stands in alembic/versions. One transaction; locks only what it alters.
 
--- Who may do what. Roles belong to the cluster: made when missing, never dropped by us. What only a superuser
--- may do is listed in one message before anything has changed.
+-- sql/preflight.sql has asked for everything that this needs.
+
+-- Roles belong to the cluster: made when missing, never dropped by us.
 do $$
 declare
-    v_super boolean := (select rolsuper from pg_catalog.pg_roles where rolname = current_user);
-    v_missing text[];
+    v_role record;
 begin
-    if current_setting('server_version_num')::integer < 150000 then
-        raise exception using
-            errcode = 'AH030',
-            message = format('After Hours needs PostgreSQL 15 or later, this server is %s', current_setting('server_version')),
-            detail = 'Before 15, a NOTIFY sent inside a procedure goes out only when the whole CALL ends.',
-            hint = 'Install PostgreSQL 15 or later (Debian 12: apt-get install postgresql-15 postgresql-15-cron).';
-    end if;
-    if octet_length(current_database()) > 36 then
-        raise exception using
-            errcode = 'AH031',
-            message = format('the database name %s is longer than 36 bytes', current_database()),
-            detail = 'pg_cron cuts job names at 63 bytes, and ours end in @<database>.',
-            hint = 'Install into a database with a shorter name.';
-    end if;
-
-    with wanted (rolname, ddl) as (
-        values
-        ('after_hours_owner', 'create role after_hours_owner nologin;'),
-        ('after_hours_eraser', 'create role after_hours_eraser nologin;'),
-        ('after_hours_jobs', 'create role after_hours_jobs login; grant pg_monitor to after_hours_jobs;'),
-        ('after_hours_app', 'create role after_hours_app login;'),
-        ('after_hours_relay', 'create role after_hours_relay login;'),
-        ('after_hours_moderator', 'create role after_hours_moderator nologin;'),
-        ('after_hours_dba', 'create role after_hours_dba nologin;')
-    )
-    select array_agg(w.ddl)
-    into v_missing
-    from wanted as w
-    where not exists (select from pg_catalog.pg_roles as r where r.rolname = w.rolname);
-    if not v_super then
-        if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
-            v_missing := v_missing || 'create extension pg_cron;'::text;
+    for v_role in
+        select w.rolname, w.kind, w.is_owner, r.oid is null as is_missing
+        from (
+            values
+            ('after_hours_owner', 'nologin', true), ('after_hours_jobs', 'login', true), ('after_hours_app', 'login', false),
+            ('after_hours_relay', 'login', false), ('after_hours_moderator', 'nologin', false), ('after_hours_dba', 'nologin', false)
+        ) as w (rolname, kind, is_owner)
+        left join pg_catalog.pg_roles as r on r.rolname = w.rolname
+    loop
+        if v_role.is_missing then
+            execute format('create role %I %s', v_role.rolname, v_role.kind);
+            raise notice 'created role %', v_role.rolname;
         end if;
-        if v_missing is null then
-            v_missing := array_remove(array[
-                case when not has_schema_privilege('after_hours_jobs', 'cron', 'usage') then
-                    'grant usage on schema cron to after_hours_jobs;'
-                end,
-                case when (
-                    select count(*)
-                    from pg_catalog.pg_db_role_setting as d
-                    cross join lateral unnest(d.setconfig) as c (item)
-                    where d.setrole = 'after_hours_jobs'::regrole and d.setdatabase = 0 and c.item = any(array[
-                        'statement_timeout=0', 'idle_in_transaction_session_timeout=0', 'default_transaction_isolation=read committed'
-                    ])
-                ) < 3 then
-                    'alter role after_hours_jobs set statement_timeout = 0; '
-                    'alter role after_hours_jobs set idle_in_transaction_session_timeout = 0; '
-                    'alter role after_hours_jobs set default_transaction_isolation = ''read committed'';'
-                end,
-                case when not (
-                    pg_has_role(current_user, 'after_hours_owner', 'member') and pg_has_role(current_user, 'after_hours_jobs', 'member')
-                    and pg_has_role(current_user, 'after_hours_eraser', 'member')
-                ) then
-                    format('grant after_hours_owner, after_hours_jobs, after_hours_eraser to %I;', current_user)
-                end,
-                case when not has_database_privilege(current_database(), 'create') then
-                    format('grant create on database %I to %I;', current_database(), current_user)
-                end,
-                case when not has_schema_privilege('public', 'create') then
-                    format('grant create on schema public to %I;', current_user)
-                end
-            ], null);
+        -- From PostgreSQL 16 on, whoever creates a role is a member without the use of its rights and without SET ROLE.
+        if v_role.is_owner and not pg_has_role(v_role.rolname, 'usage') then
+            execute format('grant %I to %I', v_role.rolname, current_user);
         end if;
-        if cardinality(v_missing) > 0 then
-            raise exception using
-                errcode = 'AH032',
-                message = format('role %s may not do everything the installation needs; nothing has been changed', current_user),
-                detail = 'A superuser must first run, in this database: ' || array_to_string(v_missing, ' '),
-                hint = 'Run the statements in DETAIL as a superuser, then repeat.';
-        end if;
-        return;
-    end if;
-    if v_missing is not null then
-        execute array_to_string(v_missing, ' ');
-        raise notice 'roles created: %', array_to_string(v_missing, ' ');
+    end loop;
+    if not pg_has_role('after_hours_jobs', 'pg_monitor', 'member') then
+        grant pg_monitor to after_hours_jobs;
     end if;
     -- The clock of a run is its own: a statement_timeout would count a whole announce_loop.
-    alter role after_hours_jobs set statement_timeout = 0;
-    alter role after_hours_jobs set idle_in_transaction_session_timeout = 0;
-    alter role after_hours_jobs set default_transaction_isolation = 'read committed';
-end
-$$;
-
--- pg_cron must be loaded, and must run in this database: jobs are found by the database they are in.
-do $$
-begin
-    if current_setting('shared_preload_libraries') !~ '\mpg_cron\M' then
-        raise exception using
-            errcode = 'AH033',
-            message = 'pg_cron is not loaded by this server',
-            hint = 'Put pg_cron into shared_preload_libraries in postgresql.conf, set cron.database_name, restart the server.';
-    elsif current_setting('cron.database_name') <> current_database() then
-        raise exception using
-            errcode = 'AH034',
-            message = format('pg_cron runs in database %s, this is %s', current_setting('cron.database_name'), current_database()),
-            hint = format('Install into %s, or set cron.database_name = ''%s'' and restart the server.',
-                current_setting('cron.database_name'), current_database());
-    end if;
-    create extension if not exists pg_cron;
-end
-$$;
-
--- The application's tables: created where missing; where they exist, checked first, then completed.
-do $$
-declare
-    v_wrong text;
-begin
-    with wanted (tab, col, typ) as (
-        values
-        ('after_hours_sessions', 'id', 'uuid'), ('after_hours_sessions', 'user_id', 'uuid'),
-        ('after_hours_sessions', 'started_at', 'timestamp with time zone'),
-        ('after_hours_sessions', 'expires_at', 'timestamp with time zone'),
-        ('after_hours_sessions', 'ended_at', 'timestamp with time zone'), ('after_hours_sessions', 'end_reason', 'text'),
-        ('after_hours_sessions', 'warned_for', 'timestamp with time zone'),
-        ('after_hours_sessions', 'expired_for', 'timestamp with time zone'),
-        ('after_hours_matches', 'id', 'uuid'), ('after_hours_matches', 'user_a', 'uuid'),
-        ('after_hours_matches', 'user_b', 'uuid'), ('after_hours_matches', 'created_at', 'timestamp with time zone'),
-        ('after_hours_matches', 'expires_at', 'timestamp with time zone'),
-        ('after_hours_matches', 'converted_to_match_id', 'uuid'),
-        ('after_hours_messages', 'match_id', 'uuid'), ('after_hours_messages', 'id', 'bigint'),
-        ('after_hours_messages', 'sender_id', 'uuid'), ('after_hours_messages', 'body', 'text'),
-        ('after_hours_messages', 'created_at', 'timestamp with time zone')
-    ),
-
-    found as (
-        select w.tab, w.col, w.typ, format_type(a.atttypid, null) as has,
-            w.col in ('ended_at', 'end_reason', 'warned_for', 'expired_for') as is_added
-        from wanted as w
-        left join pg_catalog.pg_attribute as a
-            on a.attrelid = to_regclass('public.' || w.tab) and a.attname = w.col and not a.attisdropped
-        where to_regclass('public.' || w.tab) is not null
-    )
-
-    select string_agg(format('public.%s.%s is %s, must be %s', tab, col, coalesce(has, 'missing'), typ), '; ')
-    into v_wrong
-    from found
-    where has is distinct from typ and not (has is null and is_added) and not (typ = 'text' and has like 'character varying%');
-    if v_wrong is null and to_regclass('public.after_hours_messages') is not null and not exists (
-        select
-        from pg_catalog.pg_index as i
-        join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-        where i.indrelid = to_regclass('public.after_hours_messages') and a.attname = 'match_id'
-            and i.indisvalid and i.indpred is null
+    if 3 > (
+        select count(*)
+        from pg_catalog.pg_db_role_setting as d
+        cross join lateral unnest(d.setconfig) as c (item)
+        where d.setrole = 'after_hours_jobs'::regrole and d.setdatabase = 0 and c.item = any(array[
+            'statement_timeout=0', 'idle_in_transaction_session_timeout=0', 'default_transaction_isolation=read committed'
+        ])
     ) then
-        v_wrong := 'public.after_hours_messages has no index led by match_id';
+        alter role after_hours_jobs set statement_timeout = 0;
+        alter role after_hours_jobs set idle_in_transaction_session_timeout = 0;
+        alter role after_hours_jobs set default_transaction_isolation = 'read committed';
     end if;
-    if v_wrong is not null then
-        raise exception using
-            errcode = 'AH035',
-            message = 'the application''s tables have a shape that can''t be used; nothing has been changed',
-            detail = v_wrong,
-            hint = 'Change the columns or add the index named in DETAIL (CREATE INDEX CONCURRENTLY), then repeat.';
+    if not exists (select from pg_catalog.pg_extension as e where e.extname = 'pg_cron') then
+        create extension pg_cron; -- not IF NOT EXISTS: some services refuse even that where it is installed
     end if;
 end
 $$;
 
+-- The application's tables: created where missing, completed where they exist.
 -- What we made is marked in the catalog: downgrade base takes back that much and no more.
 create temporary table after_hours_found on commit drop as
 select w.tab

@@ -61,15 +61,15 @@ def test_wrong_database(broken: Instance) -> None:
     with broken.connect() as db:
         db.execute("create database elsewhere")
     said = alembic(broken.dsn(database="elsewhere"))
-    assert "pg_cron runs in database after_hours, this is elsewhere (AH034)" in said
-    assert "HINT: Install into after_hours" in said
+    assert "or install into after_hours, where pg_cron runs" in said
+    assert "create extension" not in said
 
 
 def test_name_too_long(broken: Instance) -> None:
     name = "a_database_whose_name_is_longer_than_pg_cron_likes"
     with broken.connect() as db:
         db.execute(f"create database {name}")
-    assert "is longer than 36 bytes (AH031)" in alembic(broken.dsn(database=name))
+    assert "choose a database with a name of at most 36 bytes" in alembic(broken.dsn(database=name))
 
 
 def test_insufficient_role(broken: Instance) -> None:
@@ -80,8 +80,8 @@ def test_insufficient_role(broken: Instance) -> None:
     with broken.connect(dbname="poor") as db:
         db.execute("grant all on schema public to after_hours_stranger")
     said = alembic(broken.dsn("after_hours_stranger", "poor"))
-    assert "may not do everything the installation needs; nothing has been changed (AH032)" in said
-    assert "create extension pg_cron;" in said
+    assert "nothing has been changed (AH032)" in said
+    assert "    grant after_hours_owner to after_hours_stranger;" in said
 
 
 def test_pg_cron_not_loaded(make_instance: Callable[..., Instance]) -> None:
@@ -92,7 +92,9 @@ def test_pg_cron_not_loaded(make_instance: Callable[..., Instance]) -> None:
         data = db.execute("show data_directory").fetchone()
         assert version is not None
         assert data is not None
-        db.execute("drop schema after_hours cascade; drop extension pg_cron; drop table public.alembic_version")
+        db.execute(
+            "drop schema after_hours cascade; drop extension pg_cron; drop table public.after_hours_alembic_version"
+        )
         db.execute("alter system set shared_preload_libraries = 'auto_explain'")
         binaries = db.execute("select setting from pg_config() where name = 'BINDIR'").fetchone()
         assert binaries is not None
@@ -101,8 +103,7 @@ def test_pg_cron_not_loaded(make_instance: Callable[..., Instance]) -> None:
     subprocess.run([*control, "-m", "fast", "stop"], cwd="/", check=True, capture_output=True)
     subprocess.run([*control, "-l", f"{data[0]}/again.log", "start"], cwd="/", check=True, stdout=subprocess.DEVNULL)
     said = alembic(dsn)
-    assert "pg_cron is not loaded by this server (AH033)" in said
-    assert "HINT: Put pg_cron into shared_preload_libraries" in said
+    assert "In the configuration of the server:\n    shared_preload_libraries = 'pg_cron'" in said
 
 
 def test_port_taken() -> None:
