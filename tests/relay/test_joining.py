@@ -451,6 +451,39 @@ async def test_a_batch_that_fails_is_asked_again_in_smaller_ones(bench: Bench) -
     assert sizes == [500, 250, 125, 62, 124, 248, 66]
 
 
+async def test_questions_of_clients_that_have_left_are_not_asked(bench: Bench) -> None:
+    """R4: five waves came and went while there was no database; then 88 % of the work was for nobody."""
+    hub, users = bench.hub, [uuid4() for _ in range(100)]
+    for _ in range(5):
+        for client in [hub.join(identity(user), FakeTransport(), None, 0.0) for user in users]:
+            hub.leave(client)
+    transports = [FakeTransport() for _ in users]
+    for user, transport in zip(users, transports, strict=True):
+        hub.join(identity(user), transport, None, 0.0)
+    assert hub.waiting() == len(users)
+    hub.take(page("A"))
+    asked, given = await bench.ask()
+    assert sorted(request.user for request in asked) == sorted(users)
+    given.set_result([answer("A", 0, start="fresh") for _ in asked])
+    await bench.settle()
+    assert all(transport.kinds == ["hello"] for transport in transports)
+    assert hub.waiting() == 0
+
+
+async def test_equal_questions_that_wait_are_asked_once(bench: Bench, user: UUID) -> None:
+    """R5: twenty connections of one user share a row of the answer."""
+    same = identity(user)
+    transports = [FakeTransport() for _ in range(20)]
+    for transport in transports:
+        bench.hub.join(same, transport, None, 0.0)
+    bench.hub.take(page("A"))
+    asked, given = await bench.ask()
+    assert len(asked) == 1
+    given.set_result([answer("A", 0, start="fresh")])
+    await bench.settle()
+    assert all(transport.kinds == ["hello"] for transport in transports)
+
+
 async def test_a_block_read_from_the_log_closes_older_tokens_only(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     old, new, other = FakeTransport(), FakeTransport(), FakeTransport()

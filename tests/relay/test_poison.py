@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from random import Random
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.relay.conftest import Running, make_token
 
@@ -74,3 +79,54 @@ async def test_a_block_committed_long_after_it_was_written_reaches_who_is_connec
         assert peer.closed
         assert peer.closed[0] == 4403
         assert other.is_open
+
+
+NASTY = (
+    "\x00", "\ud800", "\U0010ffff", "\n", "\r\n", '"', "'", "\\", "{", "%00", "%s", "-", "٣", "\u202e", "x" * 300,
+    "aaaaaaaa-1", "aaaaaaaa-9223372036854775808", "AAAAAAAA-1", "00000000-0000-4000-8000-000000000000", "infinity", "",
+)  # fmt: skip
+
+
+def some_value(random: Random, depth: int = 0) -> Any:
+    """A JSON value that somebody may send: strings that trouble parsers, numbers out of range, nesting."""
+    kind = random.randrange(8 if depth < 3 else 5)
+    if kind < 3:
+        return "".join(random.choices(NASTY, k=random.randint(1, 4)))
+    if kind == 3:
+        return random.choice([0, -1, 2**31, 2**63, 10**400, -(2**63), 1e308, float("nan"), float("inf"), 0.1])
+    if kind == 4:
+        return random.choice([None, True, False])
+    if kind == 5:
+        return [some_value(random, depth + 1) for _ in range(random.randint(0, 3))]
+    return {str(some_value(random, 3)): some_value(random, depth + 1) for _ in range(random.randint(0, 3))}
+
+
+async def send_some_values(relay: Running, user: UUID, random: Random) -> None:
+    """One client that gives such values for each field that a client gives: claims, `after`, acks, syncs, types."""
+    claims = {random.choice(["iat", "exp", "nbf", "jti", "x"]): some_value(random)} if random.random() < 0.5 else {}
+    with suppress(TypeError, ValueError, OverflowError):  # PyJWT doesn't sign each of them
+        token = make_token(user, **claims)
+        after = quote("".join(random.choices(NASTY[3:], k=2)).encode("utf-8", "surrogatepass")[:200])
+        async with relay.peer(user, after=after, additional_headers={}) as peer:
+            messages: list[dict[str, Any]] = [
+                {"type": "auth", "token": token, "after": some_value(random)},
+                {"type": "ack", "cursor": some_value(random)},
+                {"type": "sync", "cursor": some_value(random)},
+                {"type": some_value(random)},
+            ]
+            with suppress(ConnectionClosed):
+                for message in messages:
+                    await peer.say(**message)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_values_clients_send_others_join_within_a_second(relay: Running, seed: int) -> None:
+    """A property of the kind: data of one client in a call that is shared by all (attach, receipts, probes)."""
+    random = Random(seed)
+    for _ in range(5):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(send_some_values(relay, uuid4(), random))
+            await join_within_a_second(relay)
+    assert relay.relay.state.fault is None
