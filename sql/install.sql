@@ -128,6 +128,7 @@ set local client_min_messages = warning;
 \ir health/health.sql
 \ir relay/relay_status.sql
 \ir health/examine_server.sql
+\ir health/list_exposures.sql
 \ir health/doctor.sql
 \ir health/help.sql
 

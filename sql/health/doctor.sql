@@ -15,6 +15,8 @@ begin
     with found as (
         select s.* from after_hours.examine_server() as s
         union all
+        select e.* from after_hours.list_exposures() as e
+        union all
         select
             format('%s %s', t.kind, t.name), not t.is_red, format('on %s: %s', t.on_table, t.effect), t.detail
         from after_hours.list_dependencies() as t

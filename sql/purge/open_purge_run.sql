@@ -64,7 +64,10 @@ begin
         v_run := null;
     end if;
 
-    -- the slot
+    -- The slot. A run that started later than now was made while the clock was ahead: it closes no slot.
+    update after_hours.purge_runs as r
+    set slot = null, detail = concat_ws('; ', r.detail, format('the clock was ahead: slot %s is open again', after_hours.iso_utc(r.slot)))
+    where r.slot >= v_slot and r.started_at > v_now and r.status <> 'running';
     if p_match_id is not null or exists (
         select from after_hours.purge_runs as r where r.slot = v_slot and r.status = 'succeeded'
     ) then

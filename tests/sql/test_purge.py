@@ -523,6 +523,19 @@ def test_the_brake_holds_within_a_run(db: Connection, login: Connect) -> None:
     assert value(db, "select count(*) from public.after_hours_matches") == 300
 
 
+def test_a_run_made_while_the_clock_was_ahead_closes_no_slot(db: Connection) -> None:
+    """CASES 31: what was overdue stayed a day longer, and health was green."""
+    db.execute("update after_hours.settings set announce_since = now() - interval '3 days'")
+    assert purge(db, "'schedule'").status == "succeeded"
+    assert purge(db, "'schedule'").run_id == purge(db, "'catch_up'").run_id, "the slot is closed"
+    db.execute("update after_hours.purge_runs set started_at = clock_timestamp() + interval '17 minutes'")
+    make_match(db)
+    run = purge(db, "'schedule'")
+    assert (run.status, run.matches, run.slot is not None) == ("succeeded", 1, True)
+    rows = db.execute("select detail from after_hours.purge_runs where slot is null").fetchall()
+    assert [row.detail.startswith("the clock was ahead: slot ") for row in rows] == [True]
+
+
 def test_a_copy_of_the_database_does_not_purge(db: Connection) -> None:
     make_match(db)
     purge(db)
