@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -72,7 +73,7 @@ def empty(shared: Migrated) -> Iterator[Migrated]:
     shared.alembic("downgrade", "base")
     shared.query(DROP_TABLES)
     yield shared
-    shared.query("drop schema if exists after_hours cascade; delete from public.after_hours_alembic_version")
+    shared.query("drop schema if exists after_hours cascade; drop table if exists public.after_hours_alembic_version")
     shared.query(DROP_TABLES)
     shared.alembic("upgrade", "head")
 
@@ -337,6 +338,51 @@ def test_a_shape_that_cant_be_used_is_refused_before_anything_changes(
     assert empty.query("select count(*) from public.after_hours_sessions") == [(1,)]
     if "view" in complaint:
         empty.query("drop view public.after_hours_sessions; drop table public.s")
+
+
+def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Path) -> None:
+    """data/0004.sql.gz: pg_dump of revision 0004, with sessions, matches, holds, evidence, blocks and a pause."""
+    empty.alembic("upgrade", "head")
+    fresh = empty.schema()
+    empty.alembic("downgrade", "base")
+    empty.query("drop table public.after_hours_alembic_version")
+    dump = tmp_path / "0004.sql"
+    dump.write_bytes(gzip.decompress((REPO / "tests" / "sql" / "data" / "0004.sql.gz").read_bytes()))
+    result = empty.psql("-f", str(dump))
+    assert result.returncode == 0, result.stderr
+    tables = (
+        "public.after_hours_sessions", "public.after_hours_matches", "public.after_hours_messages",
+        "after_hours.events", "after_hours.holds", "after_hours.hold_log", "after_hours.purge_runs",
+        "after_hours.purge_batches", "after_hours.purged_matches", "after_hours.user_blocks", "after_hours.pauses",
+        "after_hours.settings", "after_hours.settings_log",
+    )  # fmt: skip
+    before = {table: sorted(empty.query(f"select t::text from {table} as t")) for table in tables}
+    assert [table for table in tables if not before[table]] == ["after_hours.hold_log"]
+    try:
+        empty.alembic("upgrade", "head")
+        assert sorted(empty.schema().splitlines()) == sorted(fresh.splitlines()), "in whatever order rights were given"
+        assert empty.query("select version_num from public.alembic_version") == []
+        with empty.instance.connect() as connection:
+            connection.execute("select after_hours.uninstall_jobs()")
+        events = empty.query("select session_id::text, type from after_hours.events order by id")
+        assert len(events) == len(set(events)), "nothing is announced twice"
+        ends = sorted(session[-1] for session, kind in events if kind == "after_hours:session_expired")
+        due = empty.query("select expired from after_hours.announce_due()")[0][0]
+        assert (len(ends) + due, set(ends) <= set("1234")) == (4, True), (
+            "what was due and not announced is announced now"
+        )
+        after = {table: sorted(empty.query(f"select t::text from {table} as t")) for table in tables}
+        kept = set(tables) - {"public.after_hours_sessions", "after_hours.events"}  # marks and new events
+        assert {table: after[table] for table in kept} == {table: before[table] for table in kept}
+        assert set(before["after_hours.events"]) <= set(after["after_hours.events"])
+        assert empty.query("select bool_and(ok) from after_hours.verify_evidence()") == [(True,)]
+        empty.query("select after_hours.resume_job('purge')")
+        empty.query("call after_hours.purge(p_override_brake => 'another cluster')")
+        left = empty.query("select right(id::text, 1) from public.after_hours_matches order by id")
+        assert left == [("2",), ("3",)], "saved and held; the overdue one is deleted"
+    finally:
+        empty.query("drop table if exists public.alembic_version")
+        empty.query("drop schema if exists after_hours cascade")
 
 
 def test_sql_prints_everything(shared: Migrated) -> None:
