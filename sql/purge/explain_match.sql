@@ -42,7 +42,11 @@ begin
         select f.* into v_failure from after_hours.purge_failures as f where f.match_id = p_match_id;
         v_is_purgeable := exists (select from after_hours.purgeable_matches as p where p.id = p_match_id);
         v_due_at := (
-            select (v_match.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC' from after_hours.settings as s
+            select case
+                when v_match.expires_at >= '290000-01-01Z' then 'infinity' -- the sum would be out of range
+                else (v_match.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC'
+            end
+            from after_hours.settings as s
         );
         item := 'verdict';
         value := case

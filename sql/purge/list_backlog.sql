@@ -23,7 +23,9 @@ begin
         count(*) - count(p.id),
         count(f.match_id) filter (where p.id is not null),
         min(m.expires_at),
-        clock_timestamp() - min((m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC')
+        case when isfinite(min(m.expires_at)) then
+            clock_timestamp() - min((m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC')
+        end
     from public.after_hours_matches as m
     cross join after_hours.settings as s
     left join after_hours.purgeable_matches as p on p.id = m.id and p.expires_at < v_cutoff
