@@ -105,8 +105,8 @@ def test_upgrade_again_changes_nothing_but_the_ledger(empty: Migrated) -> None:
 def test_one_step_back_and_forth(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     before = empty.schema()
-    assert "0005 (head)" in empty.alembic("current").stdout
-    for revision in ("0004", "0003", "0002", "0001"):
+    assert "0006 (head)" in empty.alembic("current").stdout
+    for revision in ("0005", "0004", "0003", "0002", "0001"):
         empty.alembic("downgrade", "-1")
         assert revision in empty.alembic("current").stdout
         assert empty.query("select ok from after_hours.health where check_name = 'sql_drift'") == [(True,)]
@@ -125,14 +125,14 @@ def test_the_applications_own_alembic_is_left_alone(empty: Migrated) -> None:
         empty.alembic("upgrade", "head")
         empty.alembic("upgrade", "head")
         assert empty.query("select version_num from public.alembic_version") == [("0002",)]
-        assert "0005 (head)" in empty.alembic("current").stdout
+        assert "0006 (head)" in empty.alembic("current").stdout
         empty.alembic("downgrade", "base")
         assert empty.query("select version_num from public.alembic_version") == [("0002",)]
     finally:
         empty.query("drop table public.alembic_version")
 
 
-@pytest.mark.parametrize("version", ["0004", "0005"])
+@pytest.mark.parametrize("version", ["0004", "0006"])
 def test_a_row_of_ours_in_alembic_version_moves_over_once(empty: Migrated, version: str) -> None:
     """Beside one of the application's."""
     empty.alembic("upgrade", "head")
@@ -143,7 +143,7 @@ def test_a_row_of_ours_in_alembic_version_moves_over_once(empty: Migrated, versi
     try:
         empty.alembic("upgrade", "head")
         assert empty.query("select version_num from public.alembic_version") == [("f00d",)]
-        assert empty.query("select version_num from public.after_hours_alembic_version") == [("0005",)]
+        assert empty.query("select version_num from public.after_hours_alembic_version") == [("0006",)]
         assert empty.schema() == before
     finally:
         empty.query("drop table public.alembic_version")
@@ -153,7 +153,7 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     stored = OTHER_ISO_UTC.format("old")
     empty.query(
-        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('0004', 'x', $sql${stored}$sql$)"
+        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('0005', 'x', $sql${stored}$sql$)"
     )
     empty.alembic("downgrade", "-1")
     assert empty.query("select after_hours.iso_utc(now())") == [("old",)]
@@ -372,7 +372,11 @@ def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Pa
             "what was due and not announced is announced now"
         )
         after = {table: sorted(empty.query(f"select t::text from {table} as t")) for table in tables}
-        kept = set(tables) - {"public.after_hours_sessions", "after_hours.events"}  # marks and new events
+        kept = set(tables) - {"public.after_hours_sessions", "after_hours.events"}  # marks are gone, new events
+        kept -= {"after_hours.settings", "after_hours.settings_log"}
+        assert empty.query("select setting, new_value from after_hours.settings_log order by changed_at desc limit 1") == [
+            ("announce_batch", "2000")
+        ]
         assert {table: after[table] for table in kept} == {table: before[table] for table in kept}
         assert set(before["after_hours.events"]) <= set(after["after_hours.events"])
         assert empty.query("select bool_and(ok) from after_hours.verify_evidence()") == [(True,)]
@@ -406,7 +410,7 @@ def test_printed_sql_installs(empty: Migrated, tmp_path: Path) -> None:
     result = empty.psql("-f", str(script))
     assert result.returncode == 0, result.stderr
     assert empty.schema() == by_alembic
-    assert "0005 (head)" in empty.alembic("current").stdout
+    assert "0006 (head)" in empty.alembic("current").stdout
 
 
 def test_an_edited_change_is_refused(shared: Migrated, tmp_path: Path) -> None:
