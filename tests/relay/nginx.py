@@ -26,7 +26,9 @@ def unpack_nginx(home: Path) -> Path:
     return binary
 
 
-def start_nginx(binary: Path, home: Path, port: int, upstream: int) -> subprocess.Popen[bytes]:
+def start_nginx(
+    binary: Path, home: Path, port: int, upstream: int, *, buffering: str = "off"
+) -> subprocess.Popen[bytes]:
     """nginx with TLS in front of a relay, as the README would have it, with connections to it that are kept."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days",
@@ -53,7 +55,7 @@ def start_nginx(binary: Path, home: Path, port: int, upstream: int) -> subproces
                     proxy_set_header Upgrade $http_upgrade;
                     proxy_set_header Connection $connection_upgrade;
                     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                    proxy_buffering off; proxy_read_timeout 60s;
+                    proxy_buffering {buffering}; proxy_read_timeout 60s;
                 }}
             }}
         }}""")
