@@ -62,6 +62,24 @@ def start_nginx(
     return subprocess.Popen([binary, "-p", home, "-c", home / "nginx.conf"], stderr=subprocess.DEVNULL)
 
 
+def start_plain_nginx(binary: Path, home: Path, port: int, upstream: int) -> subprocess.Popen[bytes]:
+    """nginx as it is without a word about WebSockets or buffering: it passes on no Upgrade, and collects answers."""
+    temporary = "\n".join(
+        f"{kind}_temp_path {home}/t;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (home / "nginx.conf").write_text(f"""
+        daemon off; pid {home}/pid; error_log stderr; {"user root;" if os.geteuid() == 0 else ""}
+        events {{}}
+        http {{
+            access_log off; {temporary}
+            server {{
+                listen 127.0.0.1:{port};
+                location / {{ proxy_pass http://127.0.0.1:{upstream}; }}
+            }}
+        }}""")
+    return subprocess.Popen([binary, "-p", home, "-c", home / "nginx.conf"], stderr=subprocess.DEVNULL)
+
+
 async def accepts(port: int) -> None:
     """Wait until connections to a port are accepted."""
     for _ in range(200):
