@@ -126,12 +126,14 @@ def run_offline(name: str, target: str) -> None:
 
 def run_online(name: str, target: str) -> None:
     script = ScriptDirectory.from_config(context.config)
-    if name in {"upgrade", "downgrade"}:
-        with connect() as raw:
-            own_version_table(raw, {revision.revision for revision in script.walk_revisions()})
     if name == "upgrade":
         with connect() as raw:
             raw.execute(read(SQL / "preflight.sql").encode())
+        if context.config.attributes.get("preflight_only"):
+            return
+    if name in {"upgrade", "downgrade"}:
+        with connect() as raw:
+            own_version_table(raw, {revision.revision for revision in script.walk_revisions()})
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
     with engine.connect() as connection:
         context.configure(
