@@ -77,6 +77,6 @@ async def check_host(dsn: str, settings: Settings) -> list[tuple[bool, str]]:
             abs(skew) < LEEWAY,
             f"{name}: {clocks}{'' if abs(skew) < LEEWAY else ': synchronise both (chrony, timesyncd)'}",
         ),
-        (True, f"{name}: a primary, hears NOTIFY, events up to {page.cursor}"),
-        (beat, f"{name}: {'announcing' if beat else 'nobody announces'}, heartbeat {age} s ago"),
+        (True, f"{name}: a primary, receives NOTIFY, events up to {page.cursor}"),
+        (beat, f"{name}: {'announcing' if beat else 'not announcing'}, heartbeat {age} s ago"),
     ]

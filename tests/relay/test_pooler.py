@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode LISTEN is swallowed: the relay polls, says so, and delivers within a second."""
+"""Behind PgBouncer in transaction mode LISTEN has no effect: the relay polls, reports it, and delivers within a second."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ def pooler(instance: Instance, tmp_path: Path) -> Iterator[str]:
         process.terminate()
 
 
-async def test_it_polls_and_says_so(start_relay: StartRelay, pooler: str, db: Connection, user: UUID) -> None:
+async def test_behind_a_transaction_pooler_the_relay_polls_and_reports_it(
+    start_relay: StartRelay, pooler: str, db: Connection, user: UUID
+) -> None:
     relay = await start_relay(dsn=pooler, live=False)
     await wait_until(lambda: relay.relay.state.mode == "polling" and relay.relay.state.name == "live", 10)
-    assert "pooler" in relay.relay.state.reason  # it can only guess: nothing tells one from a lost NOTIFY
+    assert "pooler" in relay.relay.state.reason  # a guess: a pooler and a lost NOTIFY look the same
     async with relay.peer(user) as peer:
         for count in range(1, 4):
             started = time.monotonic()
@@ -61,4 +63,4 @@ async def test_it_polls_and_says_so(start_relay: StartRelay, pooler: str, db: Co
         assert relay.relay.state.mode == "polling"
     connects = relay.relay.metrics.connects._value.get()
     await wait_until(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("polling",)], 3)
-    assert relay.relay.metrics.connects._value.get() == connects, "it is one connection, not one after the other"
+    assert relay.relay.metrics.connects._value.get() == connects, "the connection is not replaced"
