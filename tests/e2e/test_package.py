@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,6 @@ from tests.helpers import REPO, SECRET, free_port, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.conftest import Instance
 
@@ -53,12 +53,13 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def test_the_wheel_holds_each_file_of_sql_and_alembic_once(wheel: Path) -> None:
-    listed = subprocess.run(["git", "ls-files", "sql", "alembic"], cwd=REPO, capture_output=True, text=True, check=True)
+    files = [path for top in ("sql", "alembic") for path in (REPO / top).rglob("*.*") if path.suffix != ".pyc"]
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        for path in listed.stdout.split():
-            assert archive.read(f"after_hours/{path}") == (REPO / path).read_bytes()
-    assert sum(name.endswith(".sql") for name in names) == listed.stdout.count(".sql\n")
+        for path in filter(Path.is_file, files):
+            assert archive.read(f"after_hours/{path.relative_to(REPO)}") == path.read_bytes()
+    assert sum(name.endswith(".sql") for name in names) == sum(path.suffix == ".sql" for path in files)
+    assert not [name for name in names if name.endswith(".pyc")]
     assert not [name for name in names if name.startswith(("tests/", "demo/", "clients/", "alembic/", "sql/"))]
 
 

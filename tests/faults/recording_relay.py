@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from relay.__main__ import main
+from relay.commands import main
 from relay.database import listener
 from relay.database.session import DatabaseSession
 
@@ -46,4 +46,4 @@ class RecordingSession(DatabaseSession):
 
 if __name__ == "__main__":
     with patch.object(listener, "DatabaseSession", RecordingSession):
-        main()
+        main(["serve"])
