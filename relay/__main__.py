@@ -64,7 +64,9 @@ def serve() -> None:
 
 @main.command()
 @click.argument("url", default="ws://127.0.0.1:8787/ws")
-@click.option("--token", envvar="RELAY_TOKEN", help="Better as RELAY_TOKEN: everybody sees arguments.")
+@click.option(
+    "--token", envvar="RELAY_TOKEN", help="Better as RELAY_TOKEN: arguments are visible to all users of the machine."
+)
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @click.option("--after", metavar="CURSOR", help="Go on after this cursor.")
 @click.option("--all", "all_frames", is_flag=True, help="Also hello, ping and the like.")

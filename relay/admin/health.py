@@ -30,7 +30,7 @@ class Health:
         self._ops = ops
 
     def public(self) -> list[Route]:
-        """Routes for everybody."""
+        """Routes of the public side."""
         return [Route("/livez", self.livez)]
 
     def admin(self) -> list[Route]:
