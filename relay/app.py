@@ -65,7 +65,7 @@ class Relay:
         self.admin = Server(configure(self._admin, http="h11", ws="none"))
 
     async def serve(self) -> None:
-        """Run until told to stop. Raises OSError if an address is taken, and what a part raises that must not fail."""
+        """Run until it is stopped. Raises OSError if an address is in use, and errors of parts that must not fail."""
         asyncio.get_running_loop().set_exception_handler(log_descriptor_exhaustion)
         self._make_room()
         http = functools.partial(HandshakeProtocol, self.limiter, self.metrics)

@@ -1,4 +1,4 @@
-"""What `relay check` finds: each thing a relay needs, tried once, told in one line. Changes nothing."""
+"""The command `check`: tests each thing that a relay needs, one line each. Changes nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def check_everything(settings: Settings) -> list[tuple[bool, str]]:
 
 
 async def check_host(dsn: str, settings: Settings) -> list[tuple[bool, str]]:
-    """One host of RELAY_DSN: connect, LISTEN, call the functions, hear the canary."""
+    """One host of RELAY_DSN: connect, LISTEN, call the functions, receive the probe."""
     url = urlsplit(dsn)
     name = f"RELAY_DSN: {url.hostname or url.query}"
     heard = asyncio.Event()
@@ -69,7 +69,7 @@ async def check_host(dsn: str, settings: Settings) -> list[tuple[bool, str]]:
         session.terminate()
     age = status["heartbeatAgeSeconds"]
     beat = age is not None and age < 65
-    # tokens are judged by our clock, deadlines by the database's, and clients count down by what it says
+    # Tokens are checked by our clock, deadlines by the database's, and clients count down by the latter.
     skew = datetime.fromisoformat(status["serverTime"]).timestamp() - (asked_at + answered_at) / 2
     clocks = f"the database's clock is {abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} ours"
     return [

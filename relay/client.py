@@ -134,14 +134,14 @@ class Client:
     # ---- connections: one, and two while the first is being drained
 
     async def _keep_connected(self) -> Never:
-        """Open one connection after the other. Raises Stopped, and whatever no attempt can mend."""
+        """Open one connection after the other. Raises Stopped, and errors that another attempt cannot solve."""
         wait = 0.0
         while True:
             await asyncio.sleep(wait)
             drained: asyncio.Future[float] = asyncio.get_running_loop().create_future()
             following = self._start(self._follow(drained))
             await asyncio.wait((following, drained), return_when=asyncio.FIRST_COMPLETED)
-            # A drained connection goes on until its successor is greeted; then it is closed by _adopt().
+            # A drained connection is used until its successor has its hello; then _adopt() closes it.
             wait = drained.result() if drained.done() else following.result()
 
     def _start(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
@@ -153,7 +153,7 @@ class Client:
     async def _follow(self, drained: asyncio.Future[float]) -> float:
         """One connection from beginning to end. Returns for how many seconds to stay away. Raises Stopped.
 
-        At its first drain, `drained` is told the same; later ones count no more, as the successor is on its way.
+        At its first drain, `drained` gets the same; later ones are ignored, as the next connection is being opened.
         """
         loop = asyncio.get_running_loop()
         greeted_at: float | None = None

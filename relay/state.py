@@ -1,7 +1,7 @@
 """The state of this relay: written by the listener, its probe and the drain, read by all rooms.
 
 connecting --LISTEN--> catching up --read to the head--> live     in any of them: no read for STALE_SECONDS is "stale",
-    ^                       |                             |       a relay that was told to stop is "draining"
+    ^                       |                             |       a relay that is stopping is "draining"
     +---- closed, silent for CALL_SECONDS, not a primary -+
 """
 
@@ -13,7 +13,7 @@ STATES = ("connecting", "catching up", "live", "stale", "draining")
 FOLLOWING: dict[str | None, str] = {
     "notify": "following",
     None: "following; whether NOTIFY comes through is not known yet",
-    "polling": "polling: the canary NOTIFY does not come back (a transaction pooler in between?)",
+    "polling": "polling: the probe's NOTIFY does not come back (a transaction pooler in between?)",
 }
 
 

@@ -1,5 +1,5 @@
 -- Who may do what with schemas and tables; the grants of each routine and view stand in its own file.
--- Our owner role gets exactly this much of the application's tables, and nothing else of theirs. UPDATE of one column,
+-- Our owner role gets exactly these rights on the application's tables, and no others. UPDATE of one column,
 -- which it never writes: without it SELECT … FOR UPDATE is refused.
 grant select, update (end_reason) on public.after_hours_sessions to after_hours_owner;
 grant select, references, update (expires_at) on public.after_hours_matches to after_hours_owner;

@@ -132,7 +132,7 @@ begin
         v_lines := v_lines || v_row.ddl;
     end if;
 
-    -- CONNECT and USAGE that somebody has taken from PUBLIC: grants.sql gives them to our roles, if it may
+    -- CONNECT and USAGE that were revoked from PUBLIC: grants.sql grants them to our roles, if it may
     if not has_database_privilege('public', c_database, 'connect') and not v_super and not (
         select pg_has_role(d.datdba, 'usage') from pg_catalog.pg_database as d where d.datname = c_database
     ) then

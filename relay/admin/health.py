@@ -37,7 +37,7 @@ class Health:
         metrics.registry.register(self._database)
 
     def public(self) -> list[Route]:
-        """Routes for everybody."""
+        """Routes of the public side."""
         return [Route("/livez", self.livez)]
 
     def admin(self) -> list[Route]:

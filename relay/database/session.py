@@ -132,10 +132,10 @@ class DatabaseSession:
         state: str,
         mode: str | None,
         sockets: int,
-        canary: timedelta | None,
+        round_trip: timedelta | None,
         started: datetime,
     ) -> Wanted:
-        """Report this relay's state. `canary`: the last round trip of the probe."""
+        """Report this relay's state. `round_trip`: the last one of the probe."""
         return await self._call(
             shape.wanted_of,
             "select * from after_hours.relay_beat($1, $2, $3, $4, $5, $6)",
@@ -143,7 +143,7 @@ class DatabaseSession:
             state,
             mode,
             sockets,
-            canary,
+            round_trip,
             started,
         )
 

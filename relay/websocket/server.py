@@ -1,4 +1,4 @@
-"""uvicorn with a way to end that loses nobody: what waits to be accepted is served, then drained, then all is closed.
+"""uvicorn with a drain: at the end queued connections are accepted, all clients are drained, then closed.
 
 uvicorn itself would close every connection at once, and the kernel resets what is queued at a closed listening
 socket. Of two servers in a process one handles the signals.

@@ -118,7 +118,7 @@ def stock_uvicorn(app: Any) -> Any:
 
 
 async def starlette(_kind: str) -> None:
-    """Starlette on uvicorn as everybody writes it."""
+    """Starlette on uvicorn with send_text, the usual way."""
     from starlette.applications import Starlette
     from starlette.routing import WebSocketRoute
     from starlette.websockets import WebSocketDisconnect

@@ -1,4 +1,4 @@
-"""The pages are true: links resolve, commands and SQL objects exist, SQL of the operators' pages runs."""
+"""The pages are correct: links resolve, commands and SQL objects exist, SQL of the operators' pages runs."""
 
 from __future__ import annotations
 

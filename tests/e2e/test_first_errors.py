@@ -33,7 +33,7 @@ def alembic(dsn: str) -> str:
 
 
 def relay(**settings: str) -> str:
-    """What python -m relay says when it refuses to start."""
+    """The message of python -m relay when it exits at start."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RELAY_")}
     given = {"RELAY_DSN": "postgresql://x@127.0.0.1:1/x", "RELAY_JWT_SECRET": SECRET, "RELAY_JWT_AUDIENCE": "a"}
     given |= {f"RELAY_{name.upper()}": value for name, value in settings.items()}

@@ -103,7 +103,7 @@ def check(history: History, events: list[Any], unannounced: int) -> tuple[dict[s
             if frame["type"] == "after_hours:session_expiring":
                 read = max((one for one in history.reads.get(frame["cursor"], ()) if one <= at), default=None)
                 if read is None:
-                    breach("unread", f"{name}: no relay says that it has read {frame}")
+                    breach("unread", f"{name}: no relay has recorded reading {frame}")
                     continue
                 changes = moves.get(frame["sessionId"], []) if frame["sessionId"] not in history.unknown else []
                 told = [number for number, (when, _) in enumerate(changes) if when < read]

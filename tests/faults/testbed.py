@@ -27,7 +27,7 @@ BIN = max(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 class Proxy:
-    """A TCP proxy on loopback; a black hole while told so: nothing passes, nothing closes."""
+    """A TCP proxy on loopback; on request a black hole: nothing passes, nothing closes."""
 
     def __init__(self) -> None:
         self.host, self.port = "127.0.0.1", 0
@@ -90,14 +90,14 @@ class Proxy:
 
 
 class Lane:
-    """A network namespace at the end of a cable of its own. Cut, packets vanish and nobody is told. Needs root."""
+    """A network namespace at the end of a cable of its own. While cut, packets are dropped without an error. Needs root."""
 
     CLONE_NEWNET = 0x40000000
 
     def __init__(self) -> None:
         number = random.randrange(1 << 14)
         self.name = f"ah{number}"
-        subnet, first = f"10.213.{number >> 6}", (number & 63) << 2  # seen by nobody but the two ends of the cable
+        subnet, first = f"10.213.{number >> 6}", (number & 63) << 2  # visible only at the two ends of the cable
         self.here, self.address = f"{subnet}.{first + 1}", f"{subnet}.{first + 2}"
         self._undo = ExitStack()
 

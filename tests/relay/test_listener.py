@@ -53,7 +53,7 @@ async def test_a_relay_that_receives_no_notify_polls_every_second_and_reports_it
     async with httpx.AsyncClient() as client:
         ready = await client.get(relay.http("/readyz", admin=True))
         assert (ready.status_code, ready.json()["mode"]) == (200, "polling")
-        assert "canary" in ready.json()["reason"]
+        assert "probe's NOTIFY" in ready.json()["reason"]
         assert "after_hours_relay_polling 1.0" in (await client.get(relay.http("/metrics", admin=True))).text
     async with relay.peer(user) as peer:
         started = time.monotonic()

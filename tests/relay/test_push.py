@@ -52,26 +52,26 @@ def test_the_parser_is_idle_exactly_between_messages(messages: Any, pieces: list
             open_message = index < len(message) - 1
             if not open_message:
                 ends.add(at)
-    incoming, got, at, turn = MessageParser(), [], 0, 0
+    reader, got, at, turn = MessageParser(), [], 0, 0
     while at < len(wire):
         piece = wire[at : at + pieces[turn % len(pieces)]]
         turn += 1
-        got += [message["text"] for message in incoming.feed(piece)]
+        got += [message["text"] for message in reader.feed(piece)]
         at += len(piece)
-        incoming.reply()
-        assert not incoming.is_over
-        assert incoming.is_idle == (at in ends)
+        reader.reply()
+        assert not reader.is_over
+        assert reader.is_idle == (at in ends)
     assert got == [text for message in messages for _data, texts in message for text in texts]
 
 
 @given(st.binary(max_size=140) | st.binary(max_size=130).map(lambda data: frame(PONG, data[:125])))
 def test_a_pong_recognised_without_a_parser_is_one_that_the_parser_ignores(data: bytes) -> None:
     if is_pong(data):
-        incoming = MessageParser()
-        assert incoming.feed(data) == []
-        assert incoming.reply() == b""
-        assert incoming.is_idle
-        assert not incoming.is_over
+        reader = MessageParser()
+        assert reader.feed(data) == []
+        assert reader.reply() == b""
+        assert reader.is_idle
+        assert not reader.is_over
 
 
 async def test_a_client_that_only_listens_has_no_parser() -> None:
@@ -146,11 +146,11 @@ async def test_the_setting_selects_the_kind_of_websocket(start_relay: StartRelay
 def test_a_dropped_parser_is_freed_without_the_collector(data: bytes) -> None:
     gc.disable()
     try:
-        incoming = MessageParser()
-        incoming.feed(data)
-        parser = weakref.ref(incoming._parser)
-        incoming.drop()
-        del incoming
+        reader = MessageParser()
+        reader.feed(data)
+        parser = weakref.ref(reader._parser)
+        reader.drop()
+        del reader
         assert parser() is None
     finally:
         gc.enable()
