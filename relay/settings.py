@@ -7,12 +7,13 @@ import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from relay.dsn import read_dsn
 
 DEVELOPMENT = "development-only-"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -28,7 +29,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     dsn: SecretStr = Field(
-        description="postgresql:// address of the database, as role after_hours_relay; several hosts are tried in turn"
+        description="the database, as role after_hours_relay: all that libpq takes; several hosts are tried in turn"
     )
     bind: str = Field(default="127.0.0.1:8787", description="public address, host:port: /ws, /events, /livez")
     admin_bind: str = Field(
@@ -105,8 +106,7 @@ class Settings(BaseSettings):
     @field_validator("dsn")
     @classmethod
     def _dsn(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
-            raise ValueError("must be a postgresql:// address")
+        read_dsn(value.get_secret_value())
         return value
 
     @field_validator("jwt_secret")

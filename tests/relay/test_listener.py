@@ -80,7 +80,7 @@ async def test_a_silent_server_makes_it_stale_then_live_with_the_count(
 ) -> None:
     """Everything hangs: calls time out, new connections do not come about."""
     monkeypatch.setattr("relay.database.listener.STALE_SECONDS", 1.0)
-    monkeypatch.setattr("relay.database.session.CALL_SECONDS", 0.3)
+    monkeypatch.setattr("relay.database.connect.CALL_SECONDS", 0.3)
     original = DatabaseSession.read
     hangs = True
 

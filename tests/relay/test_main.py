@@ -18,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 
 from relay.check import check_host
+from relay.dsn import read_dsn
 from relay.logs import is_worth_a_line, without_tokens
 from relay.settings import Settings
 from tests.conftest import REPO, free_port
@@ -155,12 +156,12 @@ def test_an_attempt_that_was_given_up_says_nothing_more() -> None:
 async def test_check_compares_the_clocks(instance: Instance, db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mock: neither machine's clock can be set in a test."""
     dsn = instance.dsn("after_hours_relay")
-    settings = Settings(dsn=SecretStr(dsn), jwt_secret=SecretStr(SECRET))
-    good, line = (await check_host(dsn, settings))[0]
+    host, settings = read_dsn(dsn)[0], Settings(dsn=SecretStr(dsn), jwt_secret=SecretStr(SECRET))
+    good, line = (await check_host(host, settings))[0]
     assert good, line
     really = time.time
     monkeypatch.setattr("time.time", lambda: really() + 30)
-    good, line = (await check_host(dsn, settings))[0]
+    good, line = (await check_host(host, settings))[0]
     assert not good
     assert "the database's clock is 30.0" in line
     assert "behind ours: synchronise both" in line

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.database.session import split_hosts
 from relay.settings import SettingsError, is_loopback, load_settings
 
 if TYPE_CHECKING:
@@ -70,23 +69,6 @@ def test_good_settings_and_secrets_that_do_not_print(monkeypatch: pytest.MonkeyP
     assert "ssss" not in repr(settings)
     monkeypatch.setenv("RELAY_BIND", "0.0.0.0:1")
     assert load_settings().bind == "0.0.0.0:1", "a secret of one's own may bind anywhere"
-
-
-@pytest.mark.parametrize(
-    ("dsn", "hosts"),
-    [
-        ("postgresql://u@a/x", ["postgresql://u@a/x"]),
-        ("postgresql://u:p@a:1,b:2/x?sslmode=require", [
-            "postgresql://u:p@a:1/x?sslmode=require", "postgresql://u:p@b:2/x?sslmode=require",
-        ]),
-        ("postgresql://u@/x?host=/tmp,/run&port=5", [
-            "postgresql://u@/x?host=%2Ftmp&port=5", "postgresql://u@/x?host=%2Frun&port=5",
-        ]),
-        ("postgresql:///x?host=a,b&port=1,2", ["postgresql:///x?host=a&port=1", "postgresql:///x?host=b&port=2"]),
-    ],
-)  # fmt: skip
-def test_hosts_are_tried_one_by_one(dsn: str, hosts: list[str]) -> None:
-    assert [host.replace("%2F", "/") for host in split_hosts(dsn)] == [host.replace("%2F", "/") for host in hosts]
 
 
 @pytest.mark.parametrize(
