@@ -113,7 +113,7 @@ class Connector:
                 if len(self._at_start) == 1:
                     raise
                 del self._at_start[0]
-                log.info("refused at the start, so set after connecting", extra={"reason": str(error)})
+                log.info("refused at the start; what matters is set after connecting", extra={"reason": str(error)})
 
     async def _set_up(self, connection: asyncpg.Connection[Any]) -> None:
         """Check that it is a primary, and set what was refused at the start."""
