@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import resource
 import time
@@ -37,7 +38,8 @@ async def check_everything(settings: Settings) -> list[tuple[bool, str]]:
             with closing(listening_socket(address)):
                 found.append((True, f"{name}: {address} is free"))
         except OSError as error:
-            found.append((False, f"{name}: {address}: {error.strerror} (is a relay running?)"))
+            hint = " (is a relay running?)" if error.errno == errno.EADDRINUSE else ""
+            found.append((False, f"{name}: {address}: {error.strerror}{hint}"))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = settings.max_sockets + RESERVE
     found.append((files >= wanted, f"open files: {files} allowed, RELAY_MAX_SOCKETS needs {wanted}"))

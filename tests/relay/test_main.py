@@ -68,7 +68,7 @@ def serving(variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[b
 
 
 def test_serve_tail_and_what_the_log_says(instance: Instance, db: Connection, user: UUID, tmp_path: Path) -> None:
-    variables = environment(instance, RELAY_LOG_LEVEL="debug")
+    variables = environment(instance, RELAY_LOG_LEVEL="debug", RELAY_ORIGIN="https://a.example")
     token, expired = make_token(user), make_token(user, exp=time.time() - 3600)
     url = f"ws://{variables['RELAY_BIND']}/ws"
     with serving(variables, tmp_path / "log") as process:
@@ -94,6 +94,7 @@ def test_serve_tail_and_what_the_log_says(instance: Instance, db: Connection, us
     lines = (tmp_path / "log").read_text().splitlines()
     said = [json.loads(line)["event"] for line in lines]
     assert {"serving", "live", "draining", "drained", "stopped"} <= set(said)
+    assert "RELAY_ORIGIN is not a setting: is RELAY_ORIGINS meant?" in said
     for secret in (token, expired, token.split(".")[2], SECRET):
         assert not any(secret in line for line in lines)
 
@@ -124,6 +125,13 @@ def test_check_says_what_is_wrong(instance: Instance, db: Connection) -> None:
     code, text = check()
     assert code == 1
     assert "nobody announces" in text
+    code, text = check(RELAY_ORIGIN="geheim", RELAY_JWT_ISSUER="")
+    assert "warn RELAY_ORIGIN is not a setting: is RELAY_ORIGINS meant?" in text
+    assert "geheim" not in text
+    code, text = check(RELAY_JWT_SECRET="short", RELAY_BIND="*:80", RELAY_ORIGINS="*", RELAY_DSN=" ", RELAY_NODES="x")
+    assert (code, [line.partition(" ")[0] for line in text.splitlines()]) == (
+        2, ["RELAY_DSN:", "RELAY_BIND:", "RELAY_JWT_SECRET:", "RELAY_ORIGINS:", "RELAY_NODES"],
+    )  # fmt: skip
     code, text = check(RELAY_JWT_SECRET="short")
     assert (code, text) == (2, "RELAY_JWT_SECRET: must be at least 32 bytes, for example from: openssl rand -hex 32\n")
 

@@ -231,7 +231,7 @@ async def test_service_file_and_password_file(
         assert good, line
     monkeypatch.setenv("PGSERVICE", "night")
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "passwords"))
-    good, line = await checked("")
+    good, line = await checked("postgresql://")
     assert good, line
 
 
