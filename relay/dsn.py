@@ -37,10 +37,8 @@ IGNORED = {
     "sslsni": "the host's name is always sent",
     "sslcertmode": "a certificate is sent when sslcert is set",
     "gssencmode": "connections are encrypted by TLS only",
-    "gsslib": "the only library for GSSAPI is used",
-    "gssdelegation": "no credentials are delegated",
-    "max_protocol_version": "the relay speaks protocol 3.0",
-    "min_protocol_version": "the relay speaks protocol 3.0",
+    **dict.fromkeys(("gsslib", "gssdelegation"), "the system's GSSAPI is used, without delegation"),
+    **dict.fromkeys(("max_protocol_version", "min_protocol_version"), "the relay speaks protocol 3.0"),
     "sslkeylogfile": "no keys are logged",
 }
 UNABLE = {  # each asks for a protection or a way to log in that asyncpg does not have; ignoring it would be no answer
@@ -72,9 +70,7 @@ FOREIGN = {  # parameters of other drivers that are seen often, with what to do
     **dict.fromkeys(("prepareThreshold", "prepared_statement_cache_size", "statement_cache_size"), POOL),
     **dict.fromkeys(("timeout", "connectTimeout", "socket_timeout"), USE_TIMEOUT),
     "statement_timeout": "remove it: the relay ends a call that takes too long",
-    "database": "use dbname",
-    "username": "use user",
-    "hostname": "use host",
+    **{"database": "use dbname", "username": "use user", "hostname": "use host"},
 }
 
 UNREADABLE = (
@@ -84,6 +80,7 @@ UNREADABLE = (
 SCHEMES = ("postgresql://", "postgres://")
 MARK = "after-hours"  # no value of load_balance_hosts
 WORDS = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full", "postgres", "direct", *STANDBYS}
+PORT = re.compile(r"(?:[1-9][0-9]{0,4})?")
 KEYWORD = re.compile(r"(?:^|\s)(\w+)\s*=")
 
 
@@ -139,8 +136,8 @@ class Host:
 
 def known_parameters() -> dict[str, str | None]:
     """libpq's parameters and the value that each has when it is not set."""
-    defaults = pq.Conninfo.get_defaults()
-    return {each.keyword.decode(): each.compiled.decode() if each.compiled else None for each in defaults}
+    known = pq.Conninfo.get_defaults()
+    return {each.keyword.decode(): each.compiled.decode() if each.compiled else None for each in known}
 
 
 def parse_dsn(text: str) -> dict[str, str]:
@@ -156,11 +153,9 @@ def parse_dsn(text: str) -> dict[str, str]:
     except (psycopg.Error, ValueError):
         foreign = _foreign_parameters(text, is_address)
         raise DsnError("; ".join(foreign) if foreign else UNREADABLE) from None
-    hosts = parsed.get("host", "").split(",")
-    ports = parsed.get("port", "").split(",")
-    if is_address and any("@" in host or re.search(r"\s", host) for host in hosts):
+    if is_address and re.search(r"[@\s]", parsed.get("host", "")):
         raise DsnError(UNREADABLE)
-    if any(port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) for port in ports):
+    if not all(PORT.fullmatch(port) and int(port or 1) < 65536 for port in parsed.get("port", "").split(",")):
         raise DsnError(UNREADABLE if is_address else "port must be a number from 1 to 65535")
     return parsed
 
@@ -214,9 +209,17 @@ def _start(parameters: dict[str, str]) -> pq.abc.PGconn:
 
 
 def _parameters_of(started: pq.abc.PGconn) -> dict[str, str]:
-    found = {each.keyword.decode(): each.val.decode(errors="surrogateescape") for each in started.info if each.val}
+    found = {each.keyword.decode(): _text(each.val) for each in started.info if each.val}
     del found["load_balance_hosts"]
     return found
+
+
+def _text(value: bytes) -> str:
+    """A value, which may come from a file or the environment."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DsnError("a value, maybe of a file or of the environment, is not UTF-8") from None
 
 
 def validate_dsn(text: str) -> None:
@@ -257,7 +260,7 @@ def read_dsn(text: str) -> list[Host]:
         }
         parameters = {**found, **one}
         # the password file is asked for each host
-        parameters["password"] = (_start(parameters).password or b"").decode(errors="surrogateescape")
+        parameters["password"] = _text(_start(parameters).password or b"")
         place = one["host"] or one["hostaddr"] or "local server"
         result.append(Host(f"{place}:{one['port'] or 5432}", parameters))
     return result

@@ -45,11 +45,12 @@ class Connector:
         name = {"application_name": self._name}
         everything = {**name, **KEEPALIVES} | ({"options": self._options} if self._options else {})
         self._at_start: list[dict[str, str]] = [everything, name, {}]
+        self._refused = 0  # of these
 
     @property
     def local_settings(self) -> dict[str, str]:
         """Settings of RELAY_DSN that were refused at the start."""
-        return {} if "options" in self._at_start[0] else settings_of(self._options)
+        return {} if "options" in self._at_start[self._refused] else settings_of(self._options)
 
     async def open_pair(self) -> tuple[asyncpg.Connection[Any], asyncpg.Connection[Any]]:
         """Two connections to a primary. Raises what asyncpg, the network or the clock raise."""
@@ -103,17 +104,21 @@ class Connector:
             "statement_cache_size": 0 if self.is_pooled else 100,
             "target_session_attrs": SessionAttribute.any,
         }
-        while True:
+        for number in range(self._refused, len(self._at_start)):
             try:
                 connection: asyncpg.Connection[Any] = await asyncpg.connect(
-                    host.tls_url(), **arguments, server_settings=self._at_start[0]
+                    host.tls_url(), **arguments, server_settings=self._at_start[number]
                 )
-                return connection
             except REFUSED_AT_START as error:
-                if len(self._at_start) == 1:
-                    raise
-                del self._at_start[0]
-                log.info("refused at the start; what matters is set after connecting", extra={"reason": str(error)})
+                refused = error
+            else:
+                if number != self._refused:
+                    log.info(
+                        "refused at the start; what matters is set after connecting", extra={"reason": str(refused)}
+                    )
+                    self._refused = number
+                return connection
+        raise refused
 
     async def _set_up(self, connection: asyncpg.Connection[Any]) -> None:
         """Check that it is a primary, and set what was refused at the start."""
@@ -123,9 +128,9 @@ class Connector:
             raise asyncpg.TargetServerAttributeNotMatched(problem)
         if self.is_pooled:
             return  # settings of a session would reach other clients of the pooler
-        missing = self.local_settings if "application_name" in self._at_start[0] else {"application_name": self._name}
-        for name, value in {**self.local_settings, **missing}.items():
-            await connection.fetch("select set_config($1, $2, false)", name, value)
+        missing = {"application_name": self._name, **self.local_settings}
+        for name in missing.keys() - self._at_start[self._refused].keys():
+            await connection.fetch("select set_config($1, $2, false)", name, missing[name])
 
 
 async def backend_of(connection: asyncpg.Connection[Any]) -> tuple[int, bool, bool]:

@@ -94,6 +94,9 @@ def test_service_file_password_file_and_environment(tmp_path: Path, monkeypatch:
     assert first.connect_seconds == 3
     with pytest.raises(DsnError, match="definition of service"):
         read_dsn("service=day")
+    passwords.write_bytes(b"a:1:x:svc:\xe4\xf6\n")
+    with pytest.raises(DsnError, match="is not UTF-8"):
+        read_dsn("service=night")
     monkeypatch.setenv("PGHOST", "from-variable")
     monkeypatch.setenv("PGSSLMODE", "verify-ca")
     assert (read_dsn("")[0].address, read_dsn("")[0].get("sslmode")) == ("from-variable", "verify-ca")

@@ -155,6 +155,17 @@ async def test_a_host_that_is_down_or_no_primary_is_passed_over(
         await peer.until(lambda it: it.events)
 
 
+async def test_a_host_that_is_read_only_is_passed_over(start_relay: StartRelay, db: Connection) -> None:
+    db.execute("alter role after_hours_relay set default_transaction_read_only = on")
+    try:
+        relay = await start_relay(live=False)
+        await wait_until(lambda: "is read-only" in relay.relay.state.reason)
+        db.execute("alter role after_hours_relay reset default_transaction_read_only")
+        await wait_until(lambda: relay.relay.state.name == "live")
+    finally:
+        db.execute("alter role after_hours_relay reset default_transaction_read_only")
+
+
 async def test_until_there_is_a_database_it_is_alive_but_not_ready(start_relay: StartRelay, user: UUID) -> None:
     relay = await start_relay(live=False, dsn="postgresql://u@/x?host=/nowhere")
     async with httpx.AsyncClient() as client:
