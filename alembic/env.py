@@ -18,7 +18,7 @@ from apply import SQL, install_text, own_version_table, read, stored_text, tree_
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
-from relay.dsn import DsnError, trust_this_machine, validate_dsn
+from relay.dsn import DsnError, prepare_dsn
 
 SETTINGS = (
     "client_encoding = 'UTF8'",
@@ -57,18 +57,15 @@ def log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:
 
 
 def connect() -> psycopg.Connection[Any]:
-    dsn = os.environ.get("AFTER_HOURS_DSN", "").strip()
-    trust_this_machine()
     try:
-        validate_dsn(dsn)
-    except DsnError as error:
-        raise CommandError(f"AFTER_HOURS_DSN: {error}") from None
-    try:
+        dsn = prepare_dsn(os.environ.get("AFTER_HOURS_DSN", ""))
         connection = psycopg.connect(dsn, fallback_application_name="alembic")
         # what a database or a role may have as its default, and the files of sql/ do not expect
         for setting in SETTINGS:
             connection.execute(f"set {setting}".encode())
         connection.commit()
+    except DsnError as error:
+        raise CommandError(f"AFTER_HOURS_DSN: {error}") from None
     except psycopg.Error as error:
         raise CommandError(
             f"no connection: {error}\n"
@@ -135,12 +132,14 @@ def run_offline(name: str, target: str) -> None:
 
 def run_online(name: str, target: str) -> None:
     script = ScriptDirectory.from_config(context.config)
-    if name in {"upgrade", "downgrade"}:
-        with connect() as raw:
-            own_version_table(raw, {revision.revision for revision in script.walk_revisions()})
     if name == "upgrade":
         with connect() as raw:
             raw.execute(read(SQL / "preflight.sql").encode())
+        if context.config.attributes.get("preflight_only"):
+            return
+    if name in {"upgrade", "downgrade"}:
+        with connect() as raw:
+            own_version_table(raw, {revision.revision for revision in script.walk_revisions()})
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
     with engine.connect() as connection:
         context.configure(

@@ -24,15 +24,17 @@ from relay.public.events import EventRoutes
 from relay.public.limits import UserLimiter
 from relay.public.origin import RequestPolicy
 from relay.public.websocket import WebSocketRoutes
+from relay.service_manager import inherited_socket, notify
 from relay.state import RelayState
 from relay.websocket.handshake import HandshakeProtocol
 from relay.websocket.keepalive import Keepalive
 from relay.websocket.kinds import select_kind
 from relay.websocket.limits import RESERVE, ConnectionLimiter, allow_descriptors
-from relay.websocket.server import ACCEPTED_PER_TURN, Server, listening_socket, log_descriptor_exhaustion
+from relay.websocket.server import ACCEPTED_PER_TURN, Server, listening_socket, log_descriptor_exhaustion, set_options
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from relay.settings import Settings
 
@@ -68,15 +70,23 @@ class Relay:
         self._make_room()
         http = functools.partial(HandshakeProtocol, self.limiter, self.metrics)
         kind = await select_kind(self.settings.sockets, http)
-        end = functools.partial(drain, self.hub, self.state, self.settings.drain_seconds)
-        self.public = Server(configure(self._public, http=http, ws=kind), end)
-        public = listening_socket(self.settings.bind, reuse_port=self.settings.reuse_port)
+        self.public = Server(configure(self._public, http=http, ws=kind), self._drain)
+        public = inherited_socket()
+        if public is None:
+            public = listening_socket(self.settings.bind, reuse_port=self.settings.reuse_port)
+        else:
+            set_options(public)
         admin = listening_socket(self.settings.admin_bind)
         self.bind, self.admin_bind = public.getsockname()[:2], admin.getsockname()[:2]
         log.info("serving", extra={"bind": self.bind, "admin": self.admin_bind, "node": self.settings.node})
         with public, admin:
+            notify("READY=1")
             await self._run(public, admin)
         log.info("stopped")
+
+    async def _drain(self, is_forced: Callable[[], bool]) -> None:
+        notify("STOPPING=1")
+        await drain(self.hub, self.state, self.settings.drain_seconds, is_forced)
 
     def _make_room(self) -> None:
         wanted = self.settings.max_sockets + RESERVE

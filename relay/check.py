@@ -77,7 +77,7 @@ async def check_host(host: Host, settings: Settings) -> list[tuple[bool, str]]:
     beat = age is not None and age < 65
     # tokens are judged by our clock, deadlines by the database's, and clients count down by what it says
     skew = datetime.fromisoformat(status["serverTime"]).timestamp() - (asked_at + answered_at) / 2
-    wakes = "polls every second (a transaction pooler is in between)" if session.is_pooled else "hears NOTIFY"
+    wakes = "polls every second (a transaction pooler is in between)" if session.is_pooled else "receives NOTIFY"
     clocks = f"the database's clock is {abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} ours"
     return [
         (
@@ -85,5 +85,5 @@ async def check_host(host: Host, settings: Settings) -> list[tuple[bool, str]]:
             f"{name}: {clocks}{'' if abs(skew) < LEEWAY else ': synchronise both (chrony, timesyncd)'}",
         ),
         (True, f"{name}: a primary, {wakes}, events up to {page.cursor}"),
-        (beat, f"{name}: {'announcing' if beat else 'nobody announces'}, heartbeat {age} s ago"),
+        (beat, f"{name}: {'announcing' if beat else 'not announcing'}, heartbeat {age} s ago"),
     ]

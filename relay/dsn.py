@@ -222,20 +222,18 @@ def _text(value: bytes) -> str:
         raise DsnError("a value, maybe of a file or of the environment, is not UTF-8") from None
 
 
-def validate_dsn(text: str) -> None:
-    """Raise DsnError if libpq could not use the string. Nothing is connected to."""
-    _start(parse_dsn(text))
+def prepare_dsn(text: str) -> str:
+    """The string for psycopg, which is libpq and honours all of it. Raises DsnError. Nothing is connected to.
 
-
-def trust_this_machine() -> None:
-    """Let libpq find the authorities of this machine, for sslrootcert=system: those that Python's OpenSSL uses.
-
-    The wheel psycopg-binary brings an OpenSSL of its own, which looks in a directory that no machine has.
+    For sslrootcert=system it names the authorities that Python's OpenSSL uses: the wheel psycopg-binary brings an
+    OpenSSL of its own, which looks in a directory that no machine has.
     """
+    _start(parse_dsn(text))
     paths = ssl.get_default_verify_paths()
     for name, path in ((paths.openssl_cafile_env, paths.cafile), (paths.openssl_capath_env, paths.capath)):
         if path is not None:
             os.environ.setdefault(name, path)
+    return text.strip()
 
 
 def read_dsn(text: str) -> list[Host]:

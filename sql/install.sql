@@ -126,6 +126,7 @@ set local client_min_messages = warning;
 \ir health/check_relays.sql
 \ir health/check_schema.sql
 \ir health/health.sql
+\ir health/list_gauges.sql
 \ir relay/relay_status.sql
 \ir health/examine_server.sql
 \ir health/list_exposures.sql

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from relay.delivery.hub import Hub
     from relay.delivery.receipts import Receipts
     from relay.metrics import Metrics
-    from relay.records import AttachRequest, AttachResult, Event, Page
+    from relay.records import AttachRequest, AttachResult, Page
     from relay.settings import Settings
     from relay.state import RelayState
 
@@ -114,9 +114,7 @@ class Listener:
         while True:
             woken, self._was_woken = self._was_woken, False
             self._woken.clear()
-            started = time.time()
             page = await self._read(session)
-            log_reads(started, page.events)
             now = time.monotonic()
             if self._hub.incarnation is not None and now - self._read_at > FORGOTTEN_SECONDS:
                 self._hub.attach_afresh()
@@ -180,7 +178,6 @@ class Listener:
         session = self._session
         if session is None:
             raise ConnectionError("not connected")
-        started = time.time()
         try:
             results, unexpected = await call_in_parts(session.attach, requests)
         except (TimeoutError, asyncpg.QueryCanceledError) as error:  # the session stays usable
@@ -191,8 +188,6 @@ class Listener:
             session.terminate()
             raise ConnectionError(str(error)) from error
         self._faults.record("relay_attach", unexpected)
-        for result in results:
-            log_reads(started, [] if result is None else result.events)
         return results
 
     async def status(self) -> str:
@@ -207,12 +202,6 @@ class Listener:
         if status is None:
             raise ConnectionError(self._state.fault)
         return status
-
-
-def log_reads(started: float, events: list[Event]) -> None:
-    """At level debug: which events were read, by a call that began then. For the fault matrix's checker."""
-    if events and log.isEnabledFor(logging.DEBUG):
-        log.debug("read", extra={"started": started, "cursors": [event.cursor for event in events]})
 
 
 def leaf(error: BaseException) -> BaseException:

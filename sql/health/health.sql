@@ -1,7 +1,7 @@
 create or replace view after_hours.health
 with (security_barrier = true)
 as
--- The union stands in FROM: PostgreSQL takes one at the top of a view apart before it looks at the barrier.
+-- The union is in FROM: PostgreSQL flattens a union at the top of a view before it applies security_barrier.
 select
     h.check_name, h.ok, h.detail, h.next_command
 from (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -81,7 +82,9 @@ def test_insufficient_role(broken: Instance) -> None:
         db.execute("grant all on schema public to after_hours_stranger")
     said = alembic(broken.dsn("after_hours_stranger", "poor"))
     assert "nothing has been changed (AH032)" in said
-    assert "    grant after_hours_owner to after_hours_stranger;" in said
+    assert re.search(r"    grant after_hours_owner to after_hours_stranger( with .*)?;", said), (
+        "16 and later name the options"
+    )
 
 
 def test_pg_cron_not_loaded(make_instance: Callable[..., Instance]) -> None:

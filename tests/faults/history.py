@@ -19,7 +19,7 @@ LAG = 10.0  # seconds before a failover whose commits the standby may not have h
 
 @dataclass
 class Chain:
-    """One client's life: its connections, one after the other, each going on from where the last ended."""
+    """The connections of one client, one after the other, each resumed with the cursor of the last."""
 
     user: UUID
     kind: str
@@ -33,7 +33,7 @@ class History:
     chains: list[Chain] = field(default_factory=list)
     owners: dict[str, UUID] = field(default_factory=dict)
     moves: list[tuple[str, float, float]] = field(default_factory=list)  # session, acknowledged when, its new deadline
-    unknown: set[str] = field(default_factory=set)  # sessions of which nobody knows what the last change came to
+    unknown: set[str] = field(default_factory=set)  # sessions whose last change may or may not have been committed
     failovers: list[float] = field(default_factory=list)
     reads: dict[str, list[float]] = field(default_factory=dict)  # when the calls began that read a cursor's event
     faults: Counter[str] = field(default_factory=Counter)

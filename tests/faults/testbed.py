@@ -203,7 +203,7 @@ def is_running(pid: int) -> bool:
 
 
 class RelayProcess:
-    """python -m relay as a process of its own."""
+    """A relay as a process of its own that logs which events it reads: recording_relay.py."""
 
     def __init__(self, name: str, dsn: str, log: Path) -> None:
         self.name, self._dsn, self._log = name, dsn, log
@@ -214,10 +214,11 @@ class RelayProcess:
         environment = {
             **os.environ, "RELAY_DSN": self._dsn, "RELAY_JWT_SECRET": SECRET, "RELAY_NODE": self.name,
             "RELAY_BIND": f"127.0.0.1:{self.port}", "RELAY_ADMIN_BIND": f"127.0.0.1:{self.admin}",
-            "RELAY_DRAIN_SECONDS": "3", "RELAY_LOG_LEVEL": "debug",
+            "RELAY_DRAIN_SECONDS": "3",
         }  # fmt: skip
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "relay"], cwd=REPO, env=environment, stderr=log)
+            command = [sys.executable, "-m", "tests.faults.recording_relay"]
+            self.process = subprocess.Popen(command, cwd=REPO, env=environment, stderr=log)
 
     def signal(self, number: int) -> None:
         assert self.process is not None

@@ -1,4 +1,4 @@
-"""P5 at the token: whatever isn't signed by our key, for our audience, now, for one user, is refused."""
+"""P5 at the token: only a token signed by our key, for our audience, valid now, for one user, is accepted."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def with_file(path: Path, text: bytes | str, **more: Any) -> Verifier:
 
 
 def forge(header: dict[str, Any], body: dict[str, Any], key: bytes) -> str:
-    """A token as an attacker makes it: PyJWT refuses to sign with a PEM as a secret."""
+    """A token signed by hand, since PyJWT raises when a PEM is given as a secret."""
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, body)]
     signature = hmac.new(key, b".".join(parts), hashlib.sha256).digest()
     return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
 
 
-def test_a_good_token_says_who_until_when() -> None:
+def test_a_valid_token_gives_user_issue_time_and_expiry() -> None:
     identity = Verifier(settings()).verify(jwt.encode(claims(iat=1_700_000_000), SECRET, "HS256"))
     assert identity.user == USER
     assert identity.issued_at.isoformat() == "2023-11-14T22:13:20+00:00"
     assert 55 < identity.expires_at - time.time() <= 60
 
 
-def test_upper_case_is_the_same_user() -> None:
+def test_a_user_id_in_upper_case_is_the_same_user() -> None:
     assert Verifier(settings()).verify(jwt.encode(claims(sub=str(USER).upper()), SECRET, "HS256")).user == USER
 
 
@@ -77,15 +77,15 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_user_has_one_spelling(spelling: str) -> None:
+def test_other_spellings_of_a_uuid_are_refused(spelling: str) -> None:
     verifier = Verifier(settings())
     assert str(verifier.verify(jwt.encode(claims(sub=TEN), SECRET, "HS256")).user) == TEN
     with pytest.raises(Refused, match="no_user"):
         verifier.verify(jwt.encode(claims(sub=spelling), SECRET, "HS256"))
 
 
-def test_a_token_has_one_spelling() -> None:
-    """Base64url without padding, other bytes, or bits that are not used (RFC 7515 2, RFC 4648 3.5)."""
+def test_other_encodings_of_a_token_are_refused() -> None:
+    """Padding, other bytes and unused bits are not base64url (RFC 7515 2, RFC 4648 3.5)."""
     verifier = Verifier(settings())
     token = jwt.encode(claims(), SECRET, "HS256")
     verifier.verify(token)
@@ -101,7 +101,7 @@ def test_a_token_has_one_spelling() -> None:
 
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
 @pytest.mark.parametrize("value", [True, False, "1700000000", "1e3", " 5", [], {}, "\u0661"])
-def test_an_instant_is_a_number(name: str, value: object) -> None:
+def test_an_instant_that_is_not_a_number_is_refused(name: str, value: object) -> None:
     now = int(time.time())
     value = str(now + 50) if name == "exp" and value == "1700000000" else value
     with pytest.raises(Refused):
@@ -128,15 +128,15 @@ def test_an_instant_is_a_number(name: str, value: object) -> None:
         ({"sub": "x"}, "no_user"),
     ],
 )
-def test_the_words_of_the_metric(changes: dict[str, Any], reason: str) -> None:
-    """Dashboards and alerts count by these words: they stay whatever PyJWT calls its exceptions."""
+def test_each_wrong_claim_has_its_reason_in_the_metric(changes: dict[str, Any], reason: str) -> None:
+    """Dashboards and alerts use these reasons: they must not change when PyJWT renames its exceptions."""
     body = claims(**{"iss": "us", **changes})
     with pytest.raises(Refused) as refused:
         Verifier(settings(jwt_issuer="us")).verify(forge({"alg": "HS256"}, body, SECRET.encode()))
     assert refused.value.reason == reason
 
 
-def test_the_words_for_wrong_keys_and_headers() -> None:
+def test_each_wrong_key_or_header_has_its_reason() -> None:
     for token, reason in (
         (jwt.encode(claims(), "other" * 10, "HS256"), "wrong_key"),
         (jwt.encode(claims(), "k" * 64, "HS512"), "wrong_key"),
@@ -181,7 +181,7 @@ def test_wrong_claims_are_refused(changes: dict[str, Any]) -> None:
         verifier.verify(token)
 
 
-def test_a_claim_of_ones_own_names_the_user() -> None:
+def test_the_configured_claim_names_the_user() -> None:
     verifier = Verifier(settings(user_claim="uid"))
     assert verifier.verify(jwt.encode(claims(uid=str(USER), sub="x"), SECRET, "HS256")).user == USER
     with pytest.raises(Refused):
@@ -198,13 +198,13 @@ def test_a_claim_of_ones_own_names_the_user() -> None:
     forge({"alg": "hs256"}, claims(), SECRET.encode()), forge({"alg": None}, claims(), SECRET.encode()),
     forge({}, claims(), SECRET.encode()),
 ], ids=count())  # fmt: skip
-def test_wrong_tokens_are_refused_without_repeating_them(token: str) -> None:
+def test_wrong_tokens_are_refused_with_a_message_that_does_not_repeat_them(token: str) -> None:
     with pytest.raises(Refused) as refused:
         Verifier(settings()).verify(token)
     assert len(str(refused.value)) < 40
 
 
-def test_the_public_key_is_no_secret(tmp_path: Path) -> None:
+def test_hs256_signed_with_the_public_key_is_refused(tmp_path: Path) -> None:
     """Algorithm confusion: HS256 signed with the text of the public key."""
     pem = public_pem(RSA)
     verifier = with_file(tmp_path / "key", pem)
@@ -226,7 +226,7 @@ def test_the_public_key_is_no_secret(tmp_path: Path) -> None:
         (RSA, "RS256"),
     ],
 )
-def test_each_kind_of_public_key(tmp_path: Path, key: Any, algorithm: str) -> None:
+def test_tokens_signed_for_each_kind_of_public_key_are_accepted(tmp_path: Path, key: Any, algorithm: str) -> None:
     verifier = with_file(tmp_path / "key", public_pem(key))
     assert verifier.verify(jwt.encode(claims(), key, algorithm)).user == USER
 
@@ -270,7 +270,7 @@ def test_keys_rotate_without_a_restart_and_a_broken_file_changes_nothing(tmp_pat
         verifier.verify(jwt.encode(claims(), new, "ES256", headers={"kid": "old"}))
 
 
-def test_a_far_expiry_is_cut_to_what_can_be_written() -> None:
+def test_an_expiry_far_ahead_is_cut_to_a_year() -> None:
     identity = Verifier(settings()).verify(jwt.encode(claims(exp=10**12), SECRET, "HS256"))
     assert identity.expires_at < time.time() + 400 * 86400
     assert isinstance(identity.user, UUID)

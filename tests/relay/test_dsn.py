@@ -20,9 +20,8 @@ from relay.dsn import (
     Host,
     known_parameters,
     list_ignored,
+    prepare_dsn,
     read_dsn,
-    trust_this_machine,
-    validate_dsn,
 )
 from tests.helpers import REPO, SECRET, free_port
 
@@ -190,12 +189,13 @@ UNESCAPED = ["QQ/77ZZZZ", "QQQQ@ZZZZ", "77/QQQQZZ", "%QQQQ", "7/Q?sslmode=ZZZZ"]
 
 @pytest.mark.parametrize("password", UNESCAPED)
 def test_no_command_shows_a_piece_of_a_password(password: str) -> None:
-    """serve, check and alembic: one line, no traceback, nothing of the password."""
+    """serve, check, doctor and alembic: one line, no traceback, nothing of the password."""
     dsn = f"postgresql://u:{password}@127.0.0.1:{free_port()}/x"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
     for command, variables in (
         ((sys.executable, "-m", "relay"), {"RELAY_DSN": dsn, "RELAY_JWT_SECRET": SECRET}),
         ((sys.executable, "-m", "relay", "check"), {"RELAY_DSN": dsn, "RELAY_JWT_SECRET": SECRET}),
+        ((sys.executable, "-m", "relay", "doctor"), {"AFTER_HOURS_DSN": dsn}),
         ((sys.executable, "-m", "alembic", "upgrade", "head"), {"AFTER_HOURS_DSN": dsn}),
     ):
         done = subprocess.run(
@@ -208,10 +208,10 @@ def test_no_command_shows_a_piece_of_a_password(password: str) -> None:
         assert f"{next(iter(variables))}: can't be read: percent-encode" in said
 
 
-def test_alembic_refuses_the_same() -> None:
+def test_alembic_and_the_commands_refuse_the_same() -> None:
     with pytest.raises(DsnError, match="pgbouncer"):
-        validate_dsn(ADDRESS + "pgbouncer=true")
-    validate_dsn(ADDRESS + "require_auth=scram-sha-256")  # psycopg is libpq: it can do all that libpq can
+        prepare_dsn(ADDRESS + "pgbouncer=true")
+    prepare_dsn(ADDRESS + "require_auth=scram-sha-256")  # psycopg is libpq: it can do all that libpq can
 
 
 def test_libpq_finds_the_authorities_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,10 +220,10 @@ def test_libpq_finds_the_authorities_of_this_machine(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, "")  # so that what is set below is taken back
         monkeypatch.delenv(name)
     paths = ssl.get_default_verify_paths()
-    trust_this_machine()
+    prepare_dsn("")
     assert [os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")] == [paths.cafile, paths.capath]
     monkeypatch.setenv("SSL_CERT_FILE", "/ours")
-    trust_this_machine()
+    prepare_dsn("")
     assert os.environ["SSL_CERT_FILE"] == "/ours"
 
 

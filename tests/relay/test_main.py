@@ -1,4 +1,4 @@
-"""The commands as somebody types them: serve, tail, check; what they refuse, and that no log line holds a token."""
+"""The commands serve, tail and check as processes: their output, their exit codes, no token in a log line."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def serving(variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[b
             process.kill()
 
 
-def test_serve_tail_and_what_the_log_says(instance: Instance, db: Connection, user: UUID, tmp_path: Path) -> None:
+def test_serve_and_tail_work_and_log_no_token(instance: Instance, db: Connection, user: UUID, tmp_path: Path) -> None:
     variables = environment(instance, RELAY_LOG_LEVEL="debug", RELAY_ORIGIN="https://a.example")
     token, expired = make_token(user), make_token(user, exp=time.time() - 3600)
     url = f"ws://{variables['RELAY_BIND']}/ws"
@@ -99,7 +99,7 @@ def test_serve_tail_and_what_the_log_says(instance: Instance, db: Connection, us
         assert not any(secret in line for line in lines)
 
 
-def test_check_says_what_is_wrong(instance: Instance, db: Connection) -> None:
+def test_check_reports_each_fault(instance: Instance, db: Connection) -> None:
     db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp()")
     variables = environment(instance)
 
@@ -117,14 +117,14 @@ def test_check_says_what_is_wrong(instance: Instance, db: Connection) -> None:
 
     code, text = check()
     assert (code, "BAD" in text) == (0, False), text
-    assert "a primary, hears NOTIFY" in text
+    assert "a primary, receives NOTIFY" in text
     code, text = check(RELAY_DSN="postgresql://after_hours_relay@/after_hours?host=/nowhere")
     assert code == 1
     assert "BAD  RELAY_DSN" in text
     db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '2 minutes'")
     code, text = check()
     assert code == 1
-    assert "nobody announces" in text
+    assert "not announcing" in text
     code, text = check(RELAY_ORIGIN="geheim", RELAY_JWT_ISSUER="")
     assert "warn RELAY_ORIGIN is not a setting: is RELAY_ORIGINS meant?" in text
     assert "geheim" not in text
@@ -136,7 +136,7 @@ def test_check_says_what_is_wrong(instance: Instance, db: Connection) -> None:
     assert (code, text) == (2, "RELAY_JWT_SECRET: must be at least 32 bytes, for example from: openssl rand -hex 32\n")
 
 
-def test_a_taken_address_is_named(instance: Instance, db: Connection, tmp_path: Path) -> None:
+def test_an_address_in_use_is_reported_by_its_setting(instance: Instance, db: Connection, tmp_path: Path) -> None:
     variables = environment(instance)
     with serving(variables, tmp_path / "log"):
         second = subprocess.run(command(), cwd=REPO, env=variables, capture_output=True, timeout=30, check=False)
@@ -145,14 +145,14 @@ def test_a_taken_address_is_named(instance: Instance, db: Connection, tmp_path: 
 
 
 @pytest.mark.parametrize("where", ["?token={}", "Bearer {}", "{}", 'x"{}"y'])
-def test_what_looks_like_a_token_is_blotted_out(user: UUID, where: str) -> None:
+def test_text_that_looks_like_a_token_is_replaced_in_the_log(user: UUID, where: str) -> None:
     token = make_token(user)
     line = without_tokens(None, "info", {"event": where.format(token), "n": 1})
     assert token not in line["event"]
     assert "[token]" in line["event"]
 
 
-def test_an_attempt_that_was_given_up_says_nothing_more() -> None:
+def test_errors_of_an_abandoned_connection_attempt_are_not_logged() -> None:
     def record(error: BaseException, text: str) -> logging.LogRecord:
         return logging.LogRecord("asyncio", logging.ERROR, "", 0, text, (), (type(error), error, None))
 
@@ -161,8 +161,10 @@ def test_an_attempt_that_was_given_up_says_nothing_more() -> None:
     assert is_worth_a_line(record(ValueError("x"), "Task exception was never retrieved"))
 
 
-async def test_check_compares_the_clocks(instance: Instance, db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mock: neither machine's clock can be set in a test."""
+async def test_check_reports_a_clock_difference(
+    instance: Instance, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """time.time is replaced: a test cannot set the clock of either machine."""
     dsn = instance.dsn("after_hours_relay")
     host, settings = read_dsn(dsn)[0], Settings(dsn=SecretStr(dsn), jwt_secret=SecretStr(SECRET))
     good, line = (await check_host(host, settings))[0]

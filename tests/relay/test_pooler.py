@@ -115,7 +115,7 @@ async def test_the_stock_pooler_refuses_what_the_relay_asks_for(pooler: Pooler) 
                 await asyncpg.connect(dsn, server_settings=settings)
 
 
-async def test_by_session_nothing_is_different(
+async def test_behind_a_session_pooler_the_relay_receives_notify(
     start_relay: StartRelay, pooler: Pooler, db: Connection, user: UUID
 ) -> None:
     with pooler("session") as dsn:
@@ -131,11 +131,11 @@ async def test_by_session_nothing_is_different(
             assert await session._calling.fetchval("show search_path") == "after_hours,public"
         names = db.execute("select distinct application_name from pg_stat_activity where usename = 'after_hours_relay'")
         assert names.fetchall() == [("night relay",)]
-        assert "a primary, hears NOTIFY" in " ".join(await checked(dsn))
+        assert "a primary, receives NOTIFY" in " ".join(await checked(dsn))
         await relay.stop()
 
 
-async def test_by_transaction_it_polls_and_says_so(
+async def test_behind_a_transaction_pooler_the_relay_polls_and_reports_it(
     start_relay: StartRelay, pooler: Pooler, db: Connection, user: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pooler("transaction") as plain:
@@ -156,7 +156,7 @@ async def test_by_transaction_it_polls_and_says_so(
             assert [event["cursor"] for event in peer.events] == cursors(db)
         connects = relay.relay.metrics.connects._value.get()
         await wait_until(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("polling",)], 5)
-        assert relay.relay.metrics.connects._value.get() == connects, "it is one connection, not one after the other"
+        assert relay.relay.metrics.connects._value.get() == connects, "the connection is not replaced"
         session = relay.relay.listener._session
         assert session is not None
         shown = await session._fetch(session._listening, lambda rows: rows[0][0], "show lock_timeout")

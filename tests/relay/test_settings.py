@@ -1,4 +1,4 @@
-"""Settings are refused by name, without their value; a development secret stays on loopback."""
+"""Wrong settings are reported by name, without their value; a development secret is accepted on loopback only."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"RELAY_JWT_SECRET": "development-only-" + "x" * 32, "RELAY_ADMIN_BIND": "[::]:1"}, "RELAY_ADMIN_BIND"),
     ],
 )
-def test_what_is_wrong_is_named_and_not_shown(
+def test_a_wrong_setting_is_named_without_its_value(
     monkeypatch: pytest.MonkeyPatch, change: dict[str, str | None], name: str
 ) -> None:
     for variable, value in {**GOOD, **change}.items():
@@ -122,7 +122,7 @@ def test_what_is_wrong_is_named_and_not_shown(
     assert "xxxx" not in str(refused.value)
 
 
-def test_good_settings_and_secrets_that_do_not_print(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_valid_settings_are_read_and_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, value in GOOD.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("RELAY_BIND", "[::1]:1")
@@ -132,7 +132,7 @@ def test_good_settings_and_secrets_that_do_not_print(monkeypatch: pytest.MonkeyP
     assert "geheim" not in repr(settings)
     assert "ssss" not in repr(settings)
     monkeypatch.setenv("RELAY_BIND", "0.0.0.0:1")
-    assert load_settings().bind == "0.0.0.0:1", "a secret of one's own may bind anywhere"
+    assert load_settings().bind == "0.0.0.0:1", "with another secret any address is accepted"
 
 
 @pytest.mark.parametrize(
@@ -185,5 +185,5 @@ def test_a_name_that_is_no_setting_is_told_with_the_nearest(monkeypatch: pytest.
     [("127.0.0.1:1", True), ("127.9.9.9:1", True), ("[::1]:1", True), ("localhost:1", True), ("0.0.0.0:1", False),
      ("[::]:1", False), ("10.0.0.1:1", False), ("example.com:1", False), ("127.0.0.1.example.com:1", False)],
 )  # fmt: skip
-def test_loopback(address: str, loopback: bool) -> None:
+def test_loopback_addresses_are_recognised(address: str, loopback: bool) -> None:
     assert is_loopback(address) is loopback

@@ -178,7 +178,7 @@ def test_an_authority_that_this_machine_trusts_is_the_system(server: Server, db:
         [sys.executable, "-m", "relay", "check"],
         cwd=REPO, env=variables, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert "a primary, hears NOTIFY" in done.stdout, done.stdout + done.stderr
+    assert "a primary, receives NOTIFY" in done.stdout, done.stdout + done.stderr
 
 
 async def test_a_client_certificate_is_presented(server: Server, db: object, tmp_path: Path) -> None:
