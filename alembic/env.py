@@ -16,6 +16,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from apply import SQL, install_text, own_version_table, read, stored_text, tree_hash
 from sqlalchemy import create_engine, pool
+from sqlalchemy.exc import DBAPIError
+
+from relay.dsn import DsnError, prepare_dsn
 
 SETTINGS = (
     "client_encoding = 'UTF8'",
@@ -55,11 +58,14 @@ def log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:
 
 def connect() -> psycopg.Connection[Any]:
     try:
-        connection = psycopg.connect(os.environ.get("AFTER_HOURS_DSN", ""), application_name="alembic")
+        dsn = prepare_dsn(os.environ.get("AFTER_HOURS_DSN", ""))
+        connection = psycopg.connect(dsn, fallback_application_name="alembic")
         # what a database or a role may have as its default, and the files of sql/ do not expect
         for setting in SETTINGS:
             connection.execute(f"set {setting}".encode())
         connection.commit()
+    except DsnError as error:
+        raise CommandError(f"AFTER_HOURS_DSN: {error}") from None
     except psycopg.Error as error:
         raise CommandError(
             f"no connection: {error}\n"
@@ -166,3 +172,5 @@ else:
         run_online(name, target)
     except psycopg.Error as error:
         raise explain(error) from None
+    except DBAPIError as error:  # of alembic's own statements, through SQLAlchemy
+        raise explain(error.orig) if isinstance(error.orig, psycopg.Error) else error from None

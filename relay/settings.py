@@ -7,15 +7,17 @@ import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from relay.dsn import read_dsn
+from relay.values import Network, list_unknown, parse_networks, parse_origins, validate_bind, validate_ends
+
 DEVELOPMENT = "development-only-"
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+OTHER_ENDS = ("dsn", "jwt_secret", "origins", "trusted_proxies")  # their own validators look at white space and quotes
 
 
 class SettingsError(Exception):
@@ -25,10 +27,17 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Everything a relay can be told. Durations are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RELAY_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
 
     dsn: SecretStr = Field(
-        description="postgresql:// address of the database, as role after_hours_relay; several hosts are tried in turn"
+        description="the database, as role after_hours_relay: all that libpq takes; several hosts are tried in turn"
     )
     bind: str = Field(default="127.0.0.1:8787", description="public address, host:port: /ws, /events, /livez")
     admin_bind: str = Field(
@@ -62,7 +71,7 @@ class Settings(BaseSettings):
         default=frozenset({ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128")}),
         description="networks of the proxies whose X-Forwarded-For names the client",
     )
-    max_sockets: int = Field(default=16_000, ge=1, description="clients in all; more are refused")
+    max_sockets: int = Field(default=16_000, ge=1, le=10_000_000, description="clients in all; more are refused")
     max_sockets_per_user: int = Field(default=20, ge=1, description="clients of one user; more are refused with 4029")
     max_sockets_per_address: int = Field(
         default=500, ge=1, description="clients of one address; more are refused with 503"
@@ -87,26 +96,32 @@ class Settings(BaseSettings):
         default="info", description="lowest level that is logged (JSON lines on stderr)"
     )
 
-    @field_validator("origins", "trusted_proxies", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return frozenset(part.strip().rstrip("/") for part in value.split(",") if part.strip())
-        return value
+    def _ends(cls, value: Any, info: ValidationInfo) -> Any:
+        return validate_ends(value) if isinstance(value, str) and info.field_name not in OTHER_ENDS else value
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        return parse_origins(value) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        return parse_networks(value) if isinstance(value, str) else value
 
     @field_validator("bind", "admin_bind")
     @classmethod
     def _address(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not (host and colon and port.isdigit() and int(port) < 65536):
-            raise ValueError("must be host:port, for example 127.0.0.1:8787 or [::]:8787")
-        return value
+        return validate_bind(value)
 
     @field_validator("dsn")
     @classmethod
     def _dsn(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
-            raise ValueError("must be a postgresql:// address")
+        if not value.get_secret_value().strip():
+            raise ValueError("is blank; postgresql:// stands for libpq's variables and defaults")
+        read_dsn(value.get_secret_value())
         return value
 
     @field_validator("jwt_secret")
@@ -119,6 +134,8 @@ class Settings(BaseSettings):
                 HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(value.get_secret_value())
         except InvalidKeyError:
             raise ValueError("is a key or a certificate, not a secret: use RELAY_JWT_KEY_FILE") from None
+        if value is not None:
+            validate_ends(value.get_secret_value())
         return value
 
     @field_validator("jwt_key_file")
@@ -139,6 +156,8 @@ class Settings(BaseSettings):
                         f"RELAY_{name.upper()}: a relay with a development secret binds to loopback only;"
                         " set RELAY_JWT_SECRET to a secret of your own"
                     )
+        if self.bind == self.admin_bind and split_address(self.bind)[1]:
+            raise ValueError("RELAY_ADMIN_BIND: is the address of RELAY_BIND: the two need a port each")
         return self
 
 
@@ -154,6 +173,11 @@ def load_settings() -> Settings:
                 name + ("is not set" if each["type"] == "missing" else each["msg"].removeprefix("Value error, "))
             )
         raise SettingsError("\n".join(lines)) from None
+
+
+def unknown_settings() -> list[str]:
+    """A line for each variable RELAY_… of the environment that is not a setting."""
+    return list_unknown(os.environ, (f"RELAY_{name.upper()}" for name in Settings.model_fields))
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -15,19 +15,22 @@ FOLLOWING: dict[str | None, str] = {
     None: "following; whether NOTIFY comes through is not known yet",
     "polling": "polling: the probe's NOTIFY does not come back (a transaction pooler in between?)",
 }
+POLLING = "polling every second: a transaction pooler is in between, LISTEN needs a connection past it"
 
 
 class RelayState:
     """One relay's state, and why it is in it.
 
     phase: connecting, catching up or live. mode: how new events are noticed, "notify" or "polling"; None while that is
-    not known. probe_seconds: the last round trip of the probe's NOTIFY. problem: why it is not live. fault: which calls
-    the database answers with errors. changed: set at each change of which the database is to be told at once.
+    not known. is_pooled: a transaction pooler is in between, so that LISTEN does not work. probe_seconds: the last
+    round trip of the probe's NOTIFY. problem: why it is not live. fault: which calls the database answers with errors.
+    changed: set at each change of which the database is to be told at once.
     """
 
     def __init__(self) -> None:
         self.phase = "connecting"
         self.mode: str | None = None
+        self.is_pooled = False
         self.is_stale = False
         self.is_draining = False
         self.probe_seconds: float | None = None
@@ -49,4 +52,6 @@ class RelayState:
             return "told to stop"
         if self.fault is not None:
             return self.fault
-        return FOLLOWING[self.mode] if self.name == "live" else self.problem
+        if self.name != "live":
+            return self.problem
+        return POLLING if self.is_pooled else FOLLOWING[self.mode]

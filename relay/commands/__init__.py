@@ -38,7 +38,7 @@ Completion: eval "$(_AFTER_HOURS_COMPLETE=bash_source after-hours)"   (also zsh_
 
 
 class Commands(click.Group):
-    """Loads a command's module when it is called: the relay's process stays without alembic and psycopg."""
+    """Loads a command's module when it is called: the relay's process stays without alembic."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which one needs them."""

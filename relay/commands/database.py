@@ -10,6 +10,8 @@ import click
 import psycopg
 from psycopg.rows import dict_row
 
+from relay.dsn import DsnError, prepare_dsn
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,9 +27,13 @@ class NoConnection(click.ClickException):
 
 def connect(autocommit: bool = True) -> psycopg.Connection[Row]:
     """Connect as AFTER_HOURS_DSN or libpq's variables say. Raises NoConnection."""
-    dsn = os.environ.get("AFTER_HOURS_DSN", "")
     try:
-        return psycopg.connect(dsn, application_name="after-hours", autocommit=autocommit, row_factory=dict_row)
+        dsn = prepare_dsn(os.environ.get("AFTER_HOURS_DSN", ""))
+        return psycopg.connect(
+            dsn, fallback_application_name="after-hours", autocommit=autocommit, row_factory=dict_row
+        )
+    except DsnError as error:
+        raise NoConnection(f"AFTER_HOURS_DSN: {error}") from None
     except psycopg.Error as error:
         raise NoConnection(f"{error}\nSet AFTER_HOURS_DSN or libpq's PG… variables, then repeat.") from None
 

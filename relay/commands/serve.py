@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -13,10 +14,12 @@ import click
 from relay.app import Relay
 from relay.check import check_everything
 from relay.logs import configure
-from relay.settings import SettingsError, load_settings
+from relay.settings import SettingsError, load_settings, unknown_settings
 
 if TYPE_CHECKING:
     from relay.settings import Settings
+
+log = logging.getLogger("relay.serve")
 
 
 def settings_or_exit() -> Settings:
@@ -24,7 +27,7 @@ def settings_or_exit() -> Settings:
     try:
         return load_settings()
     except SettingsError as error:
-        click.echo(f"{error}", err=True)
+        click.echo("\n".join([str(error), *unknown_settings()]), err=True)
         sys.exit(2)
 
 
@@ -33,6 +36,8 @@ def serve() -> None:
     """Serve until SIGTERM."""
     settings = settings_or_exit()
     configure(settings.log_level)
+    for line in unknown_settings():
+        log.warning(line)
 
     async def run() -> None:
         # uvicorn raises the signals it got once more when it has ended; then we are done, not to be killed.
@@ -55,6 +60,8 @@ def serve() -> None:
 def check() -> None:
     """Tell what is wrong: settings, keys, addresses, each database host. Exits with 0 if nothing is."""
     settings = settings_or_exit()
+    for line in unknown_settings():
+        click.echo(f"warn {line}")
     is_good = True
     for good, text in asyncio.run(check_everything(settings)):
         is_good = is_good and good

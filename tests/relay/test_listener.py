@@ -82,7 +82,7 @@ async def test_without_answers_the_relay_becomes_stale_then_live_with_the_replay
 ) -> None:
     """All calls time out, and no new connection can be made."""
     monkeypatch.setattr("relay.database.listener.STALE_SECONDS", 1.0)
-    monkeypatch.setattr("relay.database.session.CALL_SECONDS", 0.3)
+    monkeypatch.setattr("relay.database.connect.CALL_SECONDS", 0.3)
     original = DatabaseSession.read
     hangs = True
 
@@ -157,6 +157,17 @@ async def test_a_host_that_is_down_is_skipped(
     async with relay.peer(user) as peer:
         expire(db, user)
         await peer.until(lambda it: it.events)
+
+
+async def test_a_host_that_is_read_only_is_skipped(start_relay: StartRelay, db: Connection) -> None:
+    db.execute("alter role after_hours_relay set default_transaction_read_only = on")
+    try:
+        relay = await start_relay(live=False)
+        await wait_until(lambda: "is read-only" in relay.relay.state.reason)
+        db.execute("alter role after_hours_relay reset default_transaction_read_only")
+        await wait_until(lambda: relay.relay.state.name == "live")
+    finally:
+        db.execute("alter role after_hours_relay reset default_transaction_read_only")
 
 
 async def test_without_a_database_the_relay_is_alive_but_not_ready(start_relay: StartRelay, user: UUID) -> None:

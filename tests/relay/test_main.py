@@ -18,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 
 from relay.check import check_host
+from relay.dsn import read_dsn
 from relay.logs import is_worth_a_line, without_tokens
 from relay.settings import Settings
 from tests.conftest import REPO, free_port
@@ -67,7 +68,7 @@ def serving(variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[b
 
 
 def test_serve_and_tail_work_and_log_no_token(instance: Instance, db: Connection, user: UUID, tmp_path: Path) -> None:
-    variables = environment(instance, RELAY_LOG_LEVEL="debug")
+    variables = environment(instance, RELAY_LOG_LEVEL="debug", RELAY_ORIGIN="https://a.example")
     token, expired = make_token(user), make_token(user, exp=time.time() - 3600)
     url = f"ws://{variables['RELAY_BIND']}/ws"
     with serving(variables, tmp_path / "log") as process:
@@ -93,6 +94,7 @@ def test_serve_and_tail_work_and_log_no_token(instance: Instance, db: Connection
     lines = (tmp_path / "log").read_text().splitlines()
     said = [json.loads(line)["event"] for line in lines]
     assert {"serving", "live", "draining", "drained", "stopped"} <= set(said)
+    assert "RELAY_ORIGIN is not a setting: is RELAY_ORIGINS meant?" in said
     for secret in (token, expired, token.split(".")[2], SECRET):
         assert not any(secret in line for line in lines)
 
@@ -123,6 +125,13 @@ def test_check_reports_each_fault(instance: Instance, db: Connection) -> None:
     code, text = check()
     assert code == 1
     assert "not announcing" in text
+    code, text = check(RELAY_ORIGIN="geheim", RELAY_JWT_ISSUER="")
+    assert "warn RELAY_ORIGIN is not a setting: is RELAY_ORIGINS meant?" in text
+    assert "geheim" not in text
+    code, text = check(RELAY_JWT_SECRET="short", RELAY_BIND="*:80", RELAY_ORIGINS="*", RELAY_DSN=" ", RELAY_NODES="x")
+    assert (code, [line.partition(" ")[0] for line in text.splitlines()]) == (
+        2, ["RELAY_DSN:", "RELAY_BIND:", "RELAY_JWT_SECRET:", "RELAY_ORIGINS:", "RELAY_NODES"],
+    )  # fmt: skip
     code, text = check(RELAY_JWT_SECRET="short")
     assert (code, text) == (2, "RELAY_JWT_SECRET: must be at least 32 bytes, for example from: openssl rand -hex 32\n")
 
@@ -157,12 +166,12 @@ async def test_check_reports_a_clock_difference(
 ) -> None:
     """time.time is replaced: a test cannot set the clock of either machine."""
     dsn = instance.dsn("after_hours_relay")
-    settings = Settings(dsn=SecretStr(dsn), jwt_secret=SecretStr(SECRET))
-    good, line = (await check_host(dsn, settings))[0]
+    host, settings = read_dsn(dsn)[0], Settings(dsn=SecretStr(dsn), jwt_secret=SecretStr(SECRET))
+    good, line = (await check_host(host, settings))[0]
     assert good, line
     really = time.time
     monkeypatch.setattr("time.time", lambda: really() + 30)
-    good, line = (await check_host(dsn, settings))[0]
+    good, line = (await check_host(host, settings))[0]
     assert not good
     assert "the database's clock is 30.0" in line
     assert "behind ours: synchronise both" in line
