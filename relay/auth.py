@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import re
 import time
 from dataclasses import dataclass, replace
@@ -13,17 +12,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
+
+from relay.keys import FileKeys, Keys, KeySet, secret_key
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from relay.settings import Settings
-
-log = logging.getLogger("relay.auth")
 
 MAX_TOKEN = 4096
 LEEWAY = 5.0  # seconds by which our clock and the issuer's may differ
@@ -67,26 +63,12 @@ class Identity:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key and the one algorithm it is for: what the token says about its algorithm is never believed."""
-
-    key: Any
-    algorithm: str
-    kid: str | None = None
-
-
 class Verifier:
-    """Checks tokens against a secret, or the public keys of a file (PEM or JWKS), re-read when it changes."""
+    """Checks tokens against the keys that the settings name."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._version: tuple[int, int] | None = None
-        self._keys: list[Key] = []
-        if settings.jwt_secret is not None:
-            self._keys = [Key(prepared(settings.jwt_secret.get_secret_value()), "HS256")]
-        else:
-            self._read_keys()
+        self.keys = keys_of(settings)
 
     def verify(self, token: str) -> Identity:
         """The identity a token proves. Raises Refused."""
@@ -94,18 +76,16 @@ class Verifier:
             raise Refused("too_long")
         if not COMPACT.fullmatch(token):
             raise Refused("unreadable")
-        if self._settings.jwt_key_file is not None:
-            self._reread_keys()
-        kid = read_kid(token) if any(key.kid for key in self._keys) else None
+        header = read_header(token)
         reason = "wrong_key"
-        for key in self._keys:
-            if key.kid and kid not in (None, key.kid):
+        for key in self.keys.current().keys:
+            if not key.fits(header.get("kid"), header.get("alg")):
                 continue
             try:
                 claims = jwt.decode(
                     token,
                     key.key,
-                    algorithms=[key.algorithm],
+                    algorithms=key.names,
                     audience=self._settings.jwt_audience,
                     issuer=self._settings.jwt_issuer,
                     leeway=LEEWAY,
@@ -149,45 +129,17 @@ class Verifier:
         expires_at = min(float(claims["exp"]), time.time() + 366 * 86400)
         return Identity(user_id, datetime.fromtimestamp(float(claims["iat"]), UTC), expires_at)
 
-    def _reread_keys(self) -> None:
-        try:
-            self._read_keys()
-        except (OSError, ValueError, TypeError, jwt.PyJWTError) as error:
-            log.warning("keys not re-read, the old ones stay", extra={"error": str(error)})
 
-    def _read_keys(self) -> None:
-        path = self._settings.jwt_key_file
-        assert path is not None
-        status = path.stat()
-        version = (status.st_mtime_ns, status.st_ino)
-        if version == self._version:
-            return
-        self._version = version
-        text = path.read_text()
-        if text.lstrip().startswith("{"):
-            found = [(jwt.PyJWK(each).key, each.get("kid")) for each in json.loads(text)["keys"]]
-        else:
-            found = [(load_pem_public_key(text.encode()), None)]
-        self._keys = [Key(key, algorithm_for(key), kid) for key, kid in found]
-        log.info("keys read", extra={"count": len(self._keys)})
+def keys_of(settings: Settings) -> Keys:
+    """The keys that the settings name. Raises KeysError and OSError."""
+    if settings.jwt_secret is not None:
+        return Keys(KeySet((secret_key(settings.jwt_secret.get_secret_value()),)))
+    assert settings.jwt_key_file is not None
+    return FileKeys(settings.jwt_key_file)
 
 
-class Prepared(HMACAlgorithm):
-    """PyJWT looks at a secret anew for each token (a PEM? a certificate? JSON?), 10 of 35 µs. The settings have."""
-
-    def prepare_key(self, key: str | bytes) -> bytes:
-        return key if isinstance(key, bytes) else key.encode()
-
-
-def prepared(secret: str) -> jwt.PyJWK:
-    """A secret for HS256, as PyJWT takes it."""
-    key = jwt.PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret.encode()).decode()}, "HS256")
-    key.Algorithm = Prepared(HMACAlgorithm.SHA256)
-    return key
-
-
-def read_kid(token: str) -> object:
-    """Which key a token says it was signed with, unchecked: good for choosing one only. Raises Refused."""
+def read_header(token: str) -> dict[str, Any]:
+    """What a token says of itself, unchecked: good for choosing a key only. Raises Refused."""
     part = token.partition(".")[0]
     try:
         header = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -195,21 +147,10 @@ def read_kid(token: str) -> object:
         raise Refused("unreadable") from None
     if not isinstance(header, dict):
         raise Refused("unreadable")
-    return header.get("kid")
+    return header
 
 
 def bearer(connection: HTTPConnection) -> str | None:
     """The token of the Authorization header; None if there is no such header."""
     kind, _, token = connection.headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else None
-
-
-def algorithm_for(key: object) -> str:
-    """The one algorithm a public key is used with. Raises ValueError for secrets and unknown kinds."""
-    if isinstance(key, rsa.RSAPublicKey):
-        return "RS256"
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return "EdDSA"
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        return "ES256"
-    raise ValueError("RELAY_JWT_KEY_FILE: only public RSA, P-256 and Ed25519 keys are used")

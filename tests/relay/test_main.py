@@ -135,6 +135,20 @@ def test_a_taken_address_is_named(instance: Instance, db: Connection, tmp_path: 
         assert b"RELAY_BIND" in second.stderr
 
 
+@pytest.mark.parametrize("arguments", [[], ["check"]])
+def test_a_file_without_a_usable_key_is_named(arguments: list[str], instance: Instance, tmp_path: Path) -> None:
+    """A file with one odd key ended the start with a traceback."""
+    (tmp_path / "jwks").write_text('{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"shared"}]}')
+    variables = environment(instance, RELAY_JWT_KEY_FILE=str(tmp_path / "jwks"))
+    del variables["RELAY_JWT_SECRET"]
+    done = subprocess.run(
+        command(*arguments), cwd=REPO, env=variables, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == (1 if arguments else 2)
+    line = "RELAY_JWT_KEY_FILE: has no key that can be used: shared (a secret)\n"
+    assert f"BAD  {line}" in done.stdout if arguments else done.stderr == line
+
+
 @pytest.mark.parametrize("where", ["?token={}", "Bearer {}", "{}", 'x"{}"y'])
 def test_what_looks_like_a_token_is_blotted_out(user: UUID, where: str) -> None:
     token = make_token(user)
