@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import jwt
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from relay.keys import FileKeys, Keys, KeySet, secret_key
+from relay.logs import RateLimitedLogger
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from relay.settings import Settings
+
+log = logging.getLogger("relay.auth")
 
 MAX_TOKEN = 4096
 LEEWAY = 5.0  # seconds by which our clock and the issuer's may differ
@@ -28,30 +32,43 @@ LEEWAY = 5.0  # seconds by which our clock and the issuer's may differ
 PART = r"(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?"
 COMPACT = re.compile(rf"{PART}\.{PART}\.{PART}", re.ASCII)
 
-# The words for metrics, by what PyJWT or the standard library raises; the first that fits. The words are a contract.
-REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (jwt.ExpiredSignatureError, "expired"),
-    (jwt.DecodeError, "unreadable"),
-    (jwt.ImmatureSignatureError, "immaturesignature"),
-    (jwt.InvalidAudienceError, "invalidaudience"),
-    (jwt.InvalidIssuerError, "invalidissuer"),
-    (jwt.InvalidIssuedAtError, "invalidissuedat"),
-    (InvalidSubjectError, "invalidsubject"),
-    (InvalidJTIError, "invalidjti"),
-    (jwt.MissingRequiredClaimError, "missingrequiredclaim"),
-    (jwt.InvalidTokenError, "invalidtoken"),
-    (OverflowError, "overflow"),
-    (RecursionError, "recursion"),
-    (ValueError, "value"),
+# The words for metrics and the claim they are about, by what PyJWT raises; the first that fits. A contract.
+REASONS: tuple[tuple[type[Exception], str, str | None], ...] = (
+    (jwt.ExpiredSignatureError, "expired", "exp"),
+    (jwt.DecodeError, "unreadable", None),
+    (jwt.ImmatureSignatureError, "immaturesignature", None),
+    (jwt.InvalidIssuerError, "invalidissuer", "iss"),
+    (jwt.InvalidIssuedAtError, "invalidissuedat", "iat"),
+    (InvalidSubjectError, "invalidsubject", "sub"),
+    (InvalidJTIError, "invalidjti", "jti"),
+    (jwt.MissingRequiredClaimError, "missingrequiredclaim", None),
+    (jwt.InvalidTokenError, "invalidtoken", None),
+    (OverflowError, "overflow", None),
+    (RecursionError, "recursion", None),
+    (ValueError, "value", None),
 )
+# What an operator does about tokens that are well-signed and refused, or not signed with our keys: once a minute.
+HINTS = {
+    "wrong_key": "no key of RELAY_JWT_… has signed them",
+    "missingrequiredclaim": "they lack a claim (aud: see RELAY_JWT_AUDIENCE, RELAY_JWT_ALLOW_NO_AUDIENCE)",
+    "invalidaudience": "their aud is none of RELAY_JWT_AUDIENCE",
+    "invalidissuer": "their iss is not RELAY_JWT_ISSUER",
+    "immaturesignature": "they are from the future: synchronise the clocks of relay and issuer",
+    "no_user": "RELAY_USER_CLAIM holds no uuid: for ids of another form set RELAY_USER_CLAIM_NAMESPACE",
+}
 
 
 class Refused(Exception):
-    """The token is not good. `reason` is a word for metrics; it never holds anything of the token."""
+    """The token is not good: a word for metrics, and the name of the claim that is wrong; nothing of the token."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, claim: str | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.claim = reason, claim
+
+    @property
+    def details(self) -> dict[str, str]:
+        """Both, for the client."""
+        return {"reason": self.reason} | ({"claim": self.claim} if self.claim else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +85,7 @@ class Verifier:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._log = RateLimitedLogger(log)
         self.keys = keys_of(settings)
 
     def verify(self, token: str) -> Identity:
@@ -77,7 +95,6 @@ class Verifier:
         if not COMPACT.fullmatch(token):
             raise Refused("unreadable")
         header = read_header(token)
-        reason = "wrong_key"
         for key in self.keys.current().keys:
             if not key.fits(header.get("kid"), header.get("alg")):
                 continue
@@ -86,18 +103,17 @@ class Verifier:
                     token,
                     key.key,
                     algorithms=key.names,
-                    audience=self._settings.jwt_audience,
                     issuer=self._settings.jwt_issuer,
                     leeway=LEEWAY,
-                    options={"require": ["exp", "iat", "aud"]},
+                    options={"require": ["exp", "iat"], "verify_aud": False},  # _check_audience() does
                 )
+                self._check_audience(claims.get("aud"))
                 return self._identity(claims)
             except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
                 continue
-            except tuple(kind for kind, _ in REASONS) as error:
-                reason = next(word for kind, word in REASONS if isinstance(error, kind))
-            break
-        raise Refused(reason)
+            except tuple(kind for kind, _, _ in REASONS) as error:
+                raise refusal_for(error) from None
+        raise Refused("wrong_key")
 
     def identify(self, token: object) -> Identity:
         """The identity that a client's token proves, never issued in the future. Raises Refused.
@@ -106,28 +122,60 @@ class Verifier:
         """
         if not isinstance(token, str):
             raise Refused("no_token")
-        identity = self.verify(token)
+        try:
+            identity = self.verify(token)
+        except Refused as refused:
+            if refused.reason in HINTS:
+                self._log.warning(f"tokens are refused: {HINTS[refused.reason]}", **refused.details)
+            raise
         if identity.issued_at.timestamp() > (now := time.time()):
             return replace(identity, issued_at=datetime.fromtimestamp(now, UTC))
         return identity
+
+    def _check_audience(self, audience: object) -> None:
+        """RFC 7519, 4.1.3: a text or a list of texts, of which one is ours. Raises Refused."""
+        if audience is None:
+            if not self._settings.jwt_allow_no_audience:
+                raise Refused("missingrequiredclaim", "aud")
+            return
+        given = audience if isinstance(audience, list) else [audience]
+        if not all(isinstance(each, str) for each in given) or not self._settings.jwt_audience.intersection(given):
+            raise Refused("invalidaudience", "aud")
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         for name, reason in (("exp", "unreadable"), ("nbf", "unreadable"), ("iat", "invalidissuedat")):
             value = claims.get(name, 0)  # RFC 7519 2: a NumericDate is a number; PyJWT takes what int() takes
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise Refused(reason)
-        user = claims.get(self._settings.user_claim)
-        if not isinstance(user, str):
-            raise Refused("no_user")
-        try:
-            user_id = UUID(user)
-        except ValueError:
-            raise Refused("no_user") from None
-        if str(user_id) != user.lower():  # UUID() takes braces, urn:uuid:, digits of other scripts and more
-            raise Refused("no_user")
+                raise Refused(reason, name)
+        name = self._settings.user_claim
+        user = user_id(claims.get(name), self._settings.user_claim_namespace)
+        if user is None:
+            raise Refused("no_user", name)
         # A year is for ever: keeps every instant one that can be written.
         expires_at = min(float(claims["exp"]), time.time() + 366 * 86400)
-        return Identity(user_id, datetime.fromtimestamp(float(claims["iat"]), UTC), expires_at)
+        return Identity(user, datetime.fromtimestamp(float(claims["iat"]), UTC), expires_at)
+
+
+def user_id(claim: object, namespace: UUID | None) -> UUID | None:
+    """The user that a claim names, as it stands or by its hash in a namespace (RFC 9562, 5.5); None: no user."""
+    if not isinstance(claim, str) or not claim:
+        return None
+    try:
+        user = UUID(claim) if namespace is None else uuid5(namespace, claim)
+    except ValueError:
+        return None
+    # UUID() takes braces, urn:uuid:, digits of other scripts and more
+    return user if namespace is not None or str(user) == claim.lower() else None
+
+
+def refusal_for(error: Exception) -> Refused:
+    """What PyJWT or the standard library says of a token, in the words of REASONS."""
+    reason, claim = next((word, claim) for kind, word, claim in REASONS if isinstance(error, kind))
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        claim = error.claim
+    elif isinstance(error, jwt.ImmatureSignatureError):
+        claim = "iat" if "(iat)" in str(error) else "nbf"
+    return Refused(reason, claim)
 
 
 def keys_of(settings: Settings) -> Keys:

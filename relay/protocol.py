@@ -14,6 +14,7 @@ from typing import Any, Self
 from relay.frames import text_frame
 
 SUBPROTOCOL = "after-hours.v1"
+MAX_REASON = 123  # bytes; RFC 6455, 5.5
 
 
 class Action(enum.Enum):
@@ -100,9 +101,10 @@ def format_instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def close_reason(retry_ms: int) -> str:
-    """The reason of a close frame: when to come back."""
-    return f'{{"retryAfterMs":{retry_ms}}}'
+def close_reason(retry_ms: int, **details: str) -> str:
+    """The reason of a close frame: when to come back, and details if there is room for them."""
+    reason = json.dumps({"retryAfterMs": retry_ms, **details}, separators=(",", ":"))
+    return reason if len(reason) <= MAX_REASON else close_reason(retry_ms)
 
 
 def jitter_ms(low: int, high: int) -> int:

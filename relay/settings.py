@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
@@ -45,9 +46,21 @@ class Settings(BaseSettings):
     jwt_key_file: Path | None = Field(
         default=None, description="file with the public key or JSON Web Key Set that tokens are verified with"
     )
-    jwt_audience: str = Field(default="after-hours", min_length=1, description="value that a token's aud must have")
+    jwt_audience: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset({"after-hours"}), min_length=1, description="values of which a token's aud must have one"
+    )
+    jwt_allow_no_audience: bool = Field(
+        default=False,
+        description="accept tokens without aud as well, of every application of RELAY_JWT_ISSUER, which must be set",
+    )
     jwt_issuer: str | None = Field(default=None, description="value that a token's iss must have; unset: not checked")
-    user_claim: str = Field(default="sub", min_length=1, description="claim that holds the user's uuid")
+    user_claim: str = Field(
+        default="sub", min_length=1, description="claim that holds the user's uuid, or id: RELAY_USER_CLAIM_NAMESPACE"
+    )
+    user_claim_namespace: UUID | None = Field(
+        default=None,
+        description="uuid, for ids that are none: the user's is uuid5(this, the claim), in SQL uuid_generate_v5()",
+    )
     origins: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(),
         description="origins whose pages may connect, beside the relay's own, for example https://chat.example.org",
@@ -86,6 +99,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="lowest level that is logged (JSON lines on stderr)"
     )
+
+    @field_validator("jwt_audience", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return {part.strip() for part in value.split(",") if part.strip()} if isinstance(value, str) else value
 
     @field_validator("origins", "trusted_proxies", mode="before")
     @classmethod
@@ -132,6 +150,8 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if (self.jwt_secret is None) == (self.jwt_key_file is None):
             raise ValueError("RELAY_JWT_SECRET or RELAY_JWT_KEY_FILE: set one of the two")
+        if self.jwt_allow_no_audience and not self.jwt_issuer:
+            raise ValueError("RELAY_JWT_ALLOW_NO_AUDIENCE: set RELAY_JWT_ISSUER as well")
         if self.jwt_secret is not None and self.jwt_secret.get_secret_value().startswith(DEVELOPMENT):
             for name in ("bind", "admin_bind"):
                 if not is_loopback(getattr(self, name)):

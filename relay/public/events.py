@@ -61,7 +61,8 @@ class EventRoutes:
             identity = self._verifier.identify(bearer(request))
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
-            return JSONResponse({"error": "token"}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+            body = {"error": "token", **refused.details}
+            return JSONResponse(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})
         if wait := self._user_limiter.retry_ms(identity.user, asyncio.get_running_loop().time()):
             self._metrics.refused.labels("user_rate").inc()
             after = {"Retry-After": str(ceil(wait / 1000))}

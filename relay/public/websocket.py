@@ -84,7 +84,7 @@ class WebSocketRoutes:
         except BadFrame:
             self._refuse(transport, "bad_frame", CloseCode.BAD_FRAME, 0)
         except Refused as refused:
-            self._refuse(transport, refused.reason, CloseCode.TOKEN, 0)
+            self._refuse(transport, refused.reason, CloseCode.TOKEN, 0, **refused.details)
         except Disconnected:
             return
         else:
@@ -108,11 +108,11 @@ class WebSocketRoutes:
         else:
             await transport.set_handler(self, self._hub.join(identity, transport, cursor, now))
 
-    def _refuse(self, transport: Transport, reason: str, code: CloseCode, retry_ms: int) -> None:
-        """Close before joining. reason: the label of the metric `refused`."""
-        self._metrics.refused.labels(reason).inc()
+    def _refuse(self, transport: Transport, label: str, code: CloseCode, retry_ms: int, **details: str) -> None:
+        """Close before joining. label: of the metric `refused`."""
+        self._metrics.refused.labels(label).inc()
         self._metrics.closed.labels(str(code)).inc()
-        transport.close(code, close_reason(retry_ms))
+        transport.close(code, close_reason(retry_ms, **details))
 
     # ---- Handler
 
@@ -125,7 +125,7 @@ class WebSocketRoutes:
             self._hub.close(connection, CloseCode.BAD_FRAME, 0)
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
-            self._hub.close(connection, CloseCode.TOKEN, 0)
+            self._hub.close(connection, CloseCode.TOKEN, 0, **refused.details)
 
     def on_close(self, connection: Connection) -> None:
         """Remove a disconnected client."""

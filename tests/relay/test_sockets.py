@@ -82,6 +82,21 @@ async def test_a_wrong_token_in_the_header_is_accepted_and_closed(relay: Running
         assert (await closed_with(relay, additional_headers={"Authorization": header}))[0] == 4401
 
 
+async def test_the_claim_that_is_wrong_is_said_at_every_door(relay: Running, user: UUID) -> None:
+    """CASES 3: `missingrequiredclaim`, and not which."""
+    token = make_token(user, aud=None)
+    details = {"reason": "missingrequiredclaim", "claim": "aud"}
+    said = (4401, {"retryAfterMs": 0, **details})
+    assert await closed_with(relay, additional_headers={"Authorization": f"Bearer {token}"}) == said
+    async with relay.peer(user) as peer:
+        await peer.say(type="auth", token=token)
+        await peer.until(lambda it: it.closed)
+        assert peer.closed == said
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(relay.http("/events"), headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()) == (401, {"error": "token", **details})
+
+
 @pytest.mark.parametrize("frame", [b"\x00\x01", "nonsense", "[]", '{"type":7}'])
 async def test_bad_frames_later_end_it(relay: Running, user: UUID, frame: str | bytes) -> None:
     async with relay.peer(user) as peer:
