@@ -20,6 +20,7 @@ from relay.delivery.drain import drain
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
 from relay.metrics import Metrics
+from relay.protocol import MAX_MESSAGE
 from relay.public.events import EventRoutes
 from relay.public.limits import UserLimiter
 from relay.public.origin import RequestPolicy
@@ -107,7 +108,7 @@ def configure(app: Starlette, *, http: Any, ws: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         ws=ws,
-        ws_max_size=4096,
+        ws_max_size=MAX_MESSAGE,
         ws_ping_interval=None,  # keepalive pings
         ws_per_message_deflate=False,
         http=http,

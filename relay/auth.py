@@ -17,6 +17,7 @@ from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from relay.keys import FileKeys, Keys, KeySet, secret_key
 from relay.logs import RateLimitedLogger
+from relay.protocol import MAX_TOKEN, CloseCode
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("relay.auth")
 
-MAX_TOKEN = 4096
 LEEWAY = 5.0  # seconds by which our clock and the issuer's may differ
 
 # Base64url as RFC 7515 2 writes it: no padding, no other bytes, unused bits zero. One token, one spelling.
@@ -49,6 +49,7 @@ REASONS: tuple[tuple[type[Exception], str, str | None], ...] = (
 )
 # What an operator does about tokens that are well-signed and refused, or not signed with our keys: once a minute.
 HINTS = {
+    "too_long": "they are longer than 16 KiB: let the issuer leave claims out (groups, roles, permissions)",
     "wrong_key": "no key of RELAY_JWT_… has signed them",
     "missingrequiredclaim": "they lack a claim (aud: see RELAY_JWT_AUDIENCE, RELAY_JWT_ALLOW_NO_AUDIENCE)",
     "invalidaudience": "their aud is none of RELAY_JWT_AUDIENCE",
@@ -64,6 +65,11 @@ class Refused(Exception):
     def __init__(self, reason: str, claim: str | None = None) -> None:
         super().__init__(reason)
         self.reason, self.claim = reason, claim
+
+    @property
+    def code(self) -> CloseCode:
+        """What the connection is closed with: another token of the same make would be too long again."""
+        return CloseCode.BAD_FRAME if self.reason == "too_long" else CloseCode.TOKEN
 
     @property
     def details(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from relay.auth import Refused, bearer
-from relay.protocol import SUBPROTOCOL, BadFrame, CloseCode, close_reason, jitter_ms, parse
+from relay.protocol import SUBPROTOCOL, BadFrame, CloseCode, close_reason, jitter_ms, parse_client
 from relay.records import parse_cursor
 
 if TYPE_CHECKING:
@@ -74,17 +74,17 @@ class WebSocketRoutes:
             token: object = bearer(websocket)
             if token is None:
                 async with asyncio.timeout(AUTH_SECONDS):
-                    first = parse(await receive(websocket))
+                    first = parse_client(await receive(websocket))
                 if first["type"] != "auth":
                     raise BadFrame("the first frame must be auth")
                 token, after = first.get("token"), first.get("after") or after
             identity = self._verifier.identify(token)
         except TimeoutError:
             self._refuse(transport, "no_auth", CloseCode.NO_AUTH, jitter_ms(500, 3000))
-        except BadFrame:
-            self._refuse(transport, "bad_frame", CloseCode.BAD_FRAME, 0)
+        except BadFrame as bad:
+            self._refuse(transport, "bad_frame", bad.code, 0)
         except Refused as refused:
-            self._refuse(transport, refused.reason, CloseCode.TOKEN, 0, **refused.details)
+            self._refuse(transport, refused.reason, refused.code, 0, **refused.details)
         except Disconnected:
             return
         else:
@@ -119,13 +119,13 @@ class WebSocketRoutes:
     def on_message(self, connection: Connection, message: dict[str, Any]) -> None:
         """Take one message of an authenticated client; a bad one closes its connection."""
         try:
-            self._dispatch(connection, parse(message))
-        except BadFrame:
+            self._dispatch(connection, parse_client(message))
+        except BadFrame as bad:
             self._metrics.refused.labels("bad_frame").inc()
-            self._hub.close(connection, CloseCode.BAD_FRAME, 0)
+            self._hub.close(connection, bad.code, 0)
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
-            self._hub.close(connection, CloseCode.TOKEN, 0, **refused.details)
+            self._hub.close(connection, refused.code, 0, **refused.details)
 
     def on_close(self, connection: Connection) -> None:
         """Remove a disconnected client."""
