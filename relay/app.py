@@ -56,7 +56,8 @@ class Relay:
         self.limiter, self.user_limiter = ConnectionLimiter(settings), UserLimiter()
         health = Health(self.hub, self.state, self.metrics, Ops(self.hub, self.state, self.listener.status))
         policy = RequestPolicy(settings, self.state)
-        parts = (settings, policy, Verifier(settings), self.user_limiter, self.hub, self.metrics)
+        self.verifier = Verifier(settings, self.state)
+        parts = (settings, policy, self.verifier, self.user_limiter, self.hub, self.metrics)
         routes = [*WebSocketRoutes(*parts).all(), *EventRoutes(*parts).all(), *health.public()]
         self._public = Starlette(routes=routes)
         self._admin = Starlette(routes=health.admin(), middleware=[Middleware(Guard, bind=settings.admin_bind)])
@@ -95,11 +96,12 @@ class Relay:
                 tasks.create_task(self.listener.run()),
                 tasks.create_task(self.keepalive.run()),
                 tasks.create_task(self.hub.attach_forever(self.listener.attach)),
+                tasks.create_task(self.verifier.keys.follow()),
                 tasks.create_task(self.admin.serve([admin])),
             ]
             await self.public.serve([public])
             self.admin.should_exit = True
-            for task in background[:3]:
+            for task in background[:-1]:
                 task.cancel()
 
 

@@ -15,9 +15,11 @@ from uuid import UUID, uuid5
 import jwt
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
+from relay.jwks import RemoteKeys
 from relay.keys import FileKeys, Keys, KeySet, secret_key
 from relay.logs import RateLimitedLogger
 from relay.protocol import MAX_TOKEN, CloseCode
+from relay.state import RelayState
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -51,6 +53,7 @@ REASONS: tuple[tuple[type[Exception], str, str | None], ...] = (
 HINTS = {
     "too_long": "they are longer than 16 KiB: let the issuer leave claims out (groups, roles, permissions)",
     "wrong_key": "no key of RELAY_JWT_… has signed them",
+    "unknown_key": "their kid is not at RELAY_JWT_JWKS_URL",
     "missingrequiredclaim": "they lack a claim (aud: see RELAY_JWT_AUDIENCE, RELAY_JWT_ALLOW_NO_AUDIENCE)",
     "invalidaudience": "their aud is none of RELAY_JWT_AUDIENCE",
     "invalidissuer": "their iss is not RELAY_JWT_ISSUER",
@@ -77,6 +80,13 @@ class Refused(Exception):
         return {"reason": self.reason} | ({"claim": self.claim} if self.claim else {})
 
 
+class UnknownKey(Refused):
+    """The token says that it is signed with a key that we don't have."""
+
+    def __init__(self) -> None:
+        super().__init__("unknown_key")
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whom a token speaks for, and for how long (expires_at: seconds since 1970)."""
@@ -89,10 +99,10 @@ class Identity:
 class Verifier:
     """Checks tokens against the keys that the settings name."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, state: RelayState | None = None) -> None:
         self._settings = settings
         self._log = RateLimitedLogger(log)
-        self.keys = keys_of(settings)
+        self.keys = keys_of(settings, state or RelayState())
 
     def verify(self, token: str) -> Identity:
         """The identity a token proves. Raises Refused."""
@@ -119,7 +129,19 @@ class Verifier:
                 continue
             except tuple(kind for kind, _, _ in REASONS) as error:
                 raise refusal_for(error) from None
-        raise Refused("wrong_key")
+        raise UnknownKey if self._is_unknown(header.get("kid")) else Refused("wrong_key")
+
+    async def authenticate(self, token: object) -> Identity:
+        """identify(), after renewing the keys if the token's is not among them. Raises KeysUnavailable as well."""
+        try:
+            return self.identify(token)
+        except UnknownKey:
+            await self.keys.renew()
+        try:
+            return self.identify(token)
+        except UnknownKey as refused:
+            self._tell(refused)
+            raise
 
     def identify(self, token: object) -> Identity:
         """The identity that a client's token proves, never issued in the future. Raises Refused.
@@ -130,13 +152,23 @@ class Verifier:
             raise Refused("no_token")
         try:
             identity = self.verify(token)
+        except UnknownKey:
+            raise
         except Refused as refused:
-            if refused.reason in HINTS:
-                self._log.warning(f"tokens are refused: {HINTS[refused.reason]}", **refused.details)
+            self._tell(refused)
             raise
         if identity.issued_at.timestamp() > (now := time.time()):
             return replace(identity, issued_at=datetime.fromtimestamp(now, UTC))
         return identity
+
+    def _tell(self, refused: Refused) -> None:
+        if refused.reason in HINTS:
+            self._log.warning(f"tokens are refused: {HINTS[refused.reason]}", **refused.details)
+
+    def _is_unknown(self, kid: object) -> bool:
+        """True if renewing the keys might bring one that fits."""
+        known = {key.kid for key in self.keys.current().keys}
+        return self.keys.is_renewable and (kid not in known if isinstance(kid, str) else not known or None in known)
 
     def _check_audience(self, audience: object) -> None:
         """RFC 7519, 4.1.3: a text or a list of texts, of which one is ours. Raises Refused."""
@@ -184,12 +216,14 @@ def refusal_for(error: Exception) -> Refused:
     return Refused(reason, claim)
 
 
-def keys_of(settings: Settings) -> Keys:
+def keys_of(settings: Settings, state: RelayState) -> Keys:
     """The keys that the settings name. Raises KeysError and OSError."""
     if settings.jwt_secret is not None:
         return Keys(KeySet((secret_key(settings.jwt_secret.get_secret_value()),)))
-    assert settings.jwt_key_file is not None
-    return FileKeys(settings.jwt_key_file)
+    if settings.jwt_key_file is not None:
+        return FileKeys(settings.jwt_key_file)
+    assert settings.jwt_jwks_url is not None
+    return RemoteKeys(settings.jwt_jwks_url, state)
 
 
 def read_header(token: str) -> dict[str, Any]:

@@ -33,6 +33,14 @@ class KeysError(ValueError):
     """There is no key that can be used; the text says why."""
 
 
+class KeysUnavailable(Exception):
+    """Whether a token is good can't be told yet: a word for metrics, and when to come back."""
+
+    def __init__(self, reason: str, retry_ms: int) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_ms = reason, retry_ms
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key and the one algorithm it is for, by all of its names: what a token says about that is not believed."""
@@ -66,12 +74,24 @@ class KeySet:
 class Keys:
     """Keys that stay as they are; the base of those that don't."""
 
+    is_renewable = False
+
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
 
     def current(self) -> KeySet:
         """The keys to verify a token with now."""
         return self._keys
+
+    async def follow(self) -> None:
+        """Keep the keys current for as long as the process runs."""
+
+    async def renew(self) -> None:
+        """Look for the key of a token that none of these fits, if is_renewable. Raises KeysUnavailable."""
+
+    async def read(self) -> KeySet:
+        """The keys as their source has them now. Raises KeysError."""
+        return self.current()
 
     def _adopt(self, keys: KeySet) -> None:
         self._keys = keys

@@ -41,10 +41,15 @@ class Settings(BaseSettings):
         description="this relay's name in frames and in after_hours.relays; default: host name and process id",
     )
     jwt_secret: SecretStr | None = Field(
-        default=None, description="HS256 secret of at least 32 bytes; set this or RELAY_JWT_KEY_FILE, not both"
+        default=None,
+        description="HS256 secret of at least 32 bytes; set this, RELAY_JWT_KEY_FILE or RELAY_JWT_JWKS_URL",
     )
     jwt_key_file: Path | None = Field(
         default=None, description="file with the public key or JSON Web Key Set that tokens are verified with"
+    )
+    jwt_jwks_url: str | None = Field(
+        default=None,
+        description="https address of the provider's JSON Web Key Set, instead of a file; see RELAY_JWT_ISSUER",
     )
     jwt_audience: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset({"after-hours"}), min_length=1, description="values of which a token's aud must have one"
@@ -100,6 +105,13 @@ class Settings(BaseSettings):
         default="info", description="lowest level that is logged (JSON lines on stderr)"
     )
 
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not is_key_address(value):
+            raise ValueError("must be https://host/path, without user, fragment or blanks; http:// on loopback only")
+        return value
+
     @field_validator("jwt_audience", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
@@ -148,8 +160,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if (self.jwt_secret is None) == (self.jwt_key_file is None):
-            raise ValueError("RELAY_JWT_SECRET or RELAY_JWT_KEY_FILE: set one of the two")
+        if sum(each is not None for each in (self.jwt_secret, self.jwt_key_file, self.jwt_jwks_url)) != 1:
+            raise ValueError("RELAY_JWT_SECRET or RELAY_JWT_KEY_FILE or RELAY_JWT_JWKS_URL: set one of the three")
         if self.jwt_allow_no_audience and not self.jwt_issuer:
             raise ValueError("RELAY_JWT_ALLOW_NO_AUDIENCE: set RELAY_JWT_ISSUER as well")
         if self.jwt_secret is not None and self.jwt_secret.get_secret_value().startswith(DEVELOPMENT):
@@ -160,6 +172,17 @@ class Settings(BaseSettings):
                         " set RELAY_JWT_SECRET to a secret of your own"
                     )
         return self
+
+
+def is_key_address(address: str) -> bool:
+    """True if keys may be fetched from there: nobody on the way can replace them."""
+    try:
+        url = urlsplit(address)
+        is_local = is_loopback(f"{url.hostname}:{url.port or 0}")
+    except ValueError:
+        return False
+    is_plain = url.username is None and not url.fragment and not any(each.isspace() for each in address)
+    return url.scheme in (("https", "http") if is_local else ("https",)) and bool(url.hostname) and is_plain
 
 
 def load_settings() -> Settings:

@@ -22,7 +22,8 @@ class RelayState:
 
     phase: connecting, catching up or live. mode: how new events are noticed, "notify" or "polling"; None while that is
     not known. probe_seconds: the last round trip of the probe's NOTIFY. problem: why it is not live. fault: which calls
-    the database answers with errors. changed: set at each change of which the database is to be told at once.
+    the database answers with errors. keys_problem: why no token can be verified yet. changed: set at each change of
+    which the database is to be told at once.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class RelayState:
         self.probe_seconds: float | None = None
         self.problem = "not connected yet"
         self.fault: str | None = None
+        self.keys_problem: str | None = None
         self.changed = asyncio.Event()
 
     @property
@@ -49,4 +51,4 @@ class RelayState:
             return "told to stop"
         if self.fault is not None:
             return self.fault
-        return FOLLOWING[self.mode] if self.name == "live" else self.problem
+        return (self.keys_problem or FOLLOWING[self.mode]) if self.name == "live" else self.problem
