@@ -81,7 +81,9 @@ class Settings(BaseSettings):
         description="networks of the proxies whose X-Forwarded-For names the client",
     )
     max_sockets: int = Field(default=16_000, ge=1, description="clients in all; more are refused")
-    max_sockets_per_user: int = Field(default=20, ge=1, description="clients of one user; more are refused with 4029")
+    max_sockets_per_user: int = Field(
+        default=20, ge=1, description="clients of one user; one more closes the oldest with 4029"
+    )
     max_sockets_per_address: int = Field(
         default=500, ge=1, description="clients of one address; more are refused with 503"
     )

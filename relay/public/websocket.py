@@ -15,6 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from relay.auth import Refused, UnknownKey, bearer
 from relay.keys import KeysUnavailable
 from relay.protocol import SUBPROTOCOL, BadFrame, CloseCode, close_reason, jitter_ms, parse_client
+from relay.public.limits import UserLimiter, make_way
 from relay.records import parse_cursor
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from relay.delivery.connection import Connection, Transport
     from relay.delivery.hub import Hub
     from relay.metrics import Metrics
-    from relay.public.limits import UserLimiter
     from relay.public.origin import RequestPolicy
     from relay.records import Cursor
     from relay.settings import Settings
@@ -108,11 +108,9 @@ class WebSocketRoutes:
 
     async def _join(self, transport: Transport, identity: Identity, cursor: Cursor | None) -> None:
         now = asyncio.get_running_loop().time()
-        of_user = len(self._hub.users.get(identity.user, ()))
-        if self._hub.count >= self._settings.max_sockets or of_user >= self._settings.max_sockets_per_user:
-            self._refuse(transport, "too_many", CloseCode.TOO_MANY, jitter_ms(5_000, 30_000))
-        elif wait := self._user_limiter.retry_ms(identity.user, now):
-            self._refuse(transport, "user_rate", CloseCode.TOO_MANY, wait)
+        refusal = make_way(self._hub, self._settings, self._user_limiter, identity.user, now)
+        if refusal is not None:
+            self._refuse(transport, refusal[0], CloseCode.TOO_MANY, refusal[1])
         else:
             await transport.set_handler(self, self._hub.join(identity, transport, cursor, now))
 
