@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from relay.logs import is_worth_a_line, without_tokens
 from relay.settings import Settings
 from tests.conftest import REPO, free_port
 from tests.relay.conftest import SECRET, cursors, expire, make_token
+from tests.relay.raw_client import handshake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +97,32 @@ def test_serve_tail_and_what_the_log_says(instance: Instance, db: Connection, us
     assert {"serving", "live", "draining", "drained", "stopped"} <= set(said)
     for secret in (token, expired, token.split(".")[2], SECRET):
         assert not any(secret in line for line in lines)
+
+
+def test_what_a_refused_client_puts_into_the_log_is_short_and_escaped(
+    instance: Instance, db: Connection, user: UUID, tmp_path: Path
+) -> None:
+    """Origin, Host and X-Forwarded-For are anybody's text."""
+    variables = environment(instance, RELAY_TRUSTED_PROXIES="10.0.0.0/8", RELAY_MAX_SOCKETS_PER_ADDRESS="3")
+    host, _, port = variables["RELAY_BIND"].rpartition(":")
+    odd = "https://\u00e9\u0085\u009b" + "x" * 5000
+    sent = handshake(origin=odd, host=make_token(user), x_forwarded_for=odd)
+    with serving(variables, tmp_path / "log"):
+        answers = []
+        for _ in range(8):  # more than its address may make at once
+            with socket.create_connection((host, int(port)), timeout=10) as client:
+                client.sendall(sent)
+                answers.append(client.recv(4096)[9:12])
+    assert {answers[0], answers[-1]} == {b"403", b"503"}
+    written = (tmp_path / "log").read_bytes()
+    assert written.isascii()
+    lines = [json.loads(line) for line in written.decode().splitlines()]
+    origin, proxy, full = (
+        next(line for line in lines if word in line["event"])
+        for word in ("origin refused", "forwards addresses", "come too fast")
+    )
+    assert len(origin["origin"]) == len(proxy["x_forwarded_for"]) == 200
+    assert (origin["host"], proxy["peer"], full["address"]) == ("[token]", "127.0.0.1", "127.0.0.1")
 
 
 def test_check_says_what_is_wrong(instance: Instance, db: Connection) -> None:
