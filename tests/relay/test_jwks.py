@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +16,7 @@ import pytest
 from relay import jwks
 from relay.auth import Refused, Verifier
 from relay.check import check_everything
-from relay.keys import KeysUnavailable
+from relay.keys import KeysError, KeysUnavailable
 from relay.settings import Settings
 from relay.state import RelayState
 from tests.conftest import free_port
@@ -24,13 +26,15 @@ from tests.relay.test_keys import ED, OCT, P256, as_jwk, key_set, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import Connection
     from tests.relay.conftest import StartRelay
 
 OLD = key_set(as_jwk(RSA, kid="old", alg="RS256"), OCT)
 NEW = key_set(as_jwk(RSA, kid="old", alg="RS256"), as_jwk(P256, kid="new"))
-OLD_TOKEN, NEW_TOKEN = token(RSA, "RS256", "old"), token(P256, "ES256", "new")
+TOMORROW = time.time() + 86_400  # these are made when the run begins
+OLD_TOKEN, NEW_TOKEN = token(RSA, "RS256", "old", exp=TOMORROW), token(P256, "ES256", "new", exp=TOMORROW)
 
 
 class Provider:
@@ -68,6 +72,12 @@ class Provider:
         self.url = f"http://127.0.0.1:{self._server.server_port}/jwks"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
+
+    def encrypt(self, certificate: Path, key: Path) -> None:
+        """Speak TLS on connections that come from now on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -190,6 +200,24 @@ async def test_a_proxy_of_the_environment_is_not_asked_for_loopback(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert (await verifier_at(provider.url).authenticate(OLD_TOKEN)).user == USER
+
+
+def test_a_certificate_that_the_system_does_not_trust_is_refused(
+    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    provider.encrypt(tmp_path / "cert.pem", tmp_path / "key.pem")
+    url = provider.url.replace("http://127.0.0.1", "https://localhost")
+    with pytest.raises(KeysError, match="CERTIFICATE_VERIFY_FAILED"):
+        jwks.fetch(url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    assert jwks.fetch(url) == OLD.encode()
+    with pytest.raises(KeysError, match="CERTIFICATE_VERIFY_FAILED"):
+        jwks.fetch(url.replace("localhost", "127.0.0.1"))  # another name
 
 
 @pytest.mark.parametrize("sockets", ["push", "stock"])
