@@ -20,6 +20,7 @@ from relay.delivery.drain import drain
 from relay.delivery.hub import Hub
 from relay.delivery.receipts import Receipts
 from relay.metrics import Metrics
+from relay.protocol import MAX_MESSAGE
 from relay.public.events import EventRoutes
 from relay.public.limits import UserLimiter
 from relay.public.origin import RequestPolicy
@@ -57,7 +58,8 @@ class Relay:
         self.limiter, self.user_limiter = ConnectionLimiter(settings), UserLimiter()
         health = Health(self.hub, self.state, self.metrics, Ops(self.hub, self.state, self.listener.status))
         policy = RequestPolicy(settings, self.state)
-        parts = (settings, policy, Verifier(settings), self.user_limiter, self.hub, self.metrics)
+        self.verifier = Verifier(settings, self.state)
+        parts = (settings, policy, self.verifier, self.user_limiter, self.hub, self.metrics)
         routes = [*WebSocketRoutes(*parts).all(), *EventRoutes(*parts).all(), *health.public()]
         self._public = Starlette(routes=routes)
         self._admin = Starlette(routes=health.admin(), middleware=[Middleware(Guard, bind=settings.admin_bind)])
@@ -104,11 +106,12 @@ class Relay:
                 tasks.create_task(self.listener.run()),
                 tasks.create_task(self.keepalive.run()),
                 tasks.create_task(self.hub.attach_forever(self.listener.attach)),
+                tasks.create_task(self.verifier.keys.follow()),
                 tasks.create_task(self.admin.serve([admin])),
             ]
             await self.public.serve([public])
             self.admin.should_exit = True
-            for task in background[:3]:
+            for task in background[:-1]:
                 task.cancel()
 
 
@@ -117,7 +120,7 @@ def configure(app: Starlette, *, http: Any, ws: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         ws=ws,
-        ws_max_size=4096,
+        ws_max_size=MAX_MESSAGE,
         ws_ping_interval=None,  # keepalive pings
         ws_per_message_deflate=False,
         http=http,

@@ -29,10 +29,10 @@ async def check_everything(settings: Settings) -> list[tuple[bool, str]]:
     """(is good, one line) for each thing looked at."""
     found = [(True, "settings read")]
     try:
-        Verifier(settings)
-        found.append((True, "keys read"))
-    except Exception as error:
-        found.append((False, f"RELAY_JWT_KEY_FILE: {error}"))
+        keys = await Verifier(settings).keys.read()
+        found.append((True, f"keys read, {keys.summary}"))
+    except (OSError, ValueError) as error:
+        found.append((False, f"{'RELAY_JWT_KEY_FILE' if settings.jwt_key_file else 'RELAY_JWT_JWKS_URL'}: {error}"))
     for name, address in (("RELAY_BIND", settings.bind), ("RELAY_ADMIN_BIND", settings.admin_bind)):
         try:
             with closing(listening_socket(address)):

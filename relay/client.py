@@ -30,6 +30,7 @@ log = logging.getLogger("relay.client")
 SILENCE_SECONDS = 45.0  # without a frame: dead, whatever TCP believes
 PATIENCE_SECONDS = 10.0  # for a hello
 TOKEN_SECONDS = 15.0  # for a token
+LONGEST_HEADER = 4000  # characters of a token; many proxies take no longer line: the first frame has room for more
 DAY_MS = 86_400_000.0  # the longest retryAfterMs that is believed
 SETTLED_SECONDS = 10.0  # a connection that lasted so long was a good one: the back-off starts afresh
 REMEMBERED = 1000
@@ -197,15 +198,19 @@ class Client:
 
     async def _connect(self) -> ClientConnection:
         token = await self._fetch_token()
-        return await connect(
+        in_header = len(token) <= LONGEST_HEADER
+        connection = await connect(
             self._url + (f"?after={quote(self.cursor, safe='', errors='replace')}" if self.cursor else ""),
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-            additional_headers={"Authorization": f"Bearer {token}"},
+            additional_headers={"Authorization": f"Bearer {token}"} if in_header else {},
             compression=None,
             open_timeout=5,
             close_timeout=2,
             ping_interval=None,
         )
+        if not in_header:
+            await connection.send(json.dumps({"type": "auth", "token": token}))
+        return connection
 
     async def _fetch_token(self) -> str:
         """A token of the callback. Raises NoToken for whatever it raises: it is not our code."""

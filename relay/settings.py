@@ -7,6 +7,8 @@ import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+from uuid import UUID
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
@@ -14,10 +16,16 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from relay.dsn import read_dsn
-from relay.values import Network, list_unknown, parse_networks, parse_origins, validate_bind, validate_ends
+from relay.values import Network, list_unknown, parse_networks, parse_origins, split_list, validate_bind, validate_ends
 
 DEVELOPMENT = "development-only-"
-OTHER_ENDS = ("dsn", "jwt_secret", "origins", "trusted_proxies")  # their own validators look at white space and quotes
+OTHER_ENDS = (
+    "dsn",
+    "jwt_audience",
+    "jwt_secret",
+    "origins",
+    "trusted_proxies",
+)  # their own validators look at white space and quotes
 
 
 class SettingsError(Exception):
@@ -49,14 +57,31 @@ class Settings(BaseSettings):
         description="this relay's name in frames and in after_hours.relays; default: host name and process id",
     )
     jwt_secret: SecretStr | None = Field(
-        default=None, description="HS256 secret of at least 32 bytes; set this or RELAY_JWT_KEY_FILE, not both"
+        default=None,
+        description="HS256 secret of at least 32 bytes; set this, RELAY_JWT_KEY_FILE or RELAY_JWT_JWKS_URL",
     )
     jwt_key_file: Path | None = Field(
         default=None, description="file with the public key or JSON Web Key Set that tokens are verified with"
     )
-    jwt_audience: str = Field(default="after-hours", min_length=1, description="value that a token's aud must have")
+    jwt_jwks_url: str | None = Field(
+        default=None,
+        description="https address of the provider's JSON Web Key Set, instead of a file; see RELAY_JWT_ISSUER",
+    )
+    jwt_audience: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset({"after-hours"}), min_length=1, description="values of which a token's aud must have one"
+    )
+    jwt_allow_no_audience: bool = Field(
+        default=False,
+        description="accept tokens without aud as well, of every application of RELAY_JWT_ISSUER, which must be set",
+    )
     jwt_issuer: str | None = Field(default=None, description="value that a token's iss must have; unset: not checked")
-    user_claim: str = Field(default="sub", min_length=1, description="claim that holds the user's uuid")
+    user_claim: str = Field(
+        default="sub", min_length=1, description="claim that holds the user's uuid, or id: RELAY_USER_CLAIM_NAMESPACE"
+    )
+    user_claim_namespace: UUID | None = Field(
+        default=None,
+        description="uuid, for ids that are none: the user's is uuid5(this, the claim), in SQL uuid_generate_v5()",
+    )
     origins: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(),
         description="origins whose pages may connect, beside the relay's own, for example https://chat.example.org",
@@ -72,7 +97,9 @@ class Settings(BaseSettings):
         description="networks of the proxies whose X-Forwarded-For names the client",
     )
     max_sockets: int = Field(default=16_000, ge=1, le=10_000_000, description="clients in all; more are refused")
-    max_sockets_per_user: int = Field(default=20, ge=1, description="clients of one user; more are refused with 4029")
+    max_sockets_per_user: int = Field(
+        default=20, ge=1, description="clients of one user; one more closes the oldest with 4029"
+    )
     max_sockets_per_address: int = Field(
         default=500, ge=1, description="clients of one address; more are refused with 503"
     )
@@ -105,6 +132,18 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, value: Any) -> Any:
         return parse_origins(value) if isinstance(value, str) else value
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not is_key_address(value):
+            raise ValueError("must be https://host/path, without user, fragment or blanks; http:// on loopback only")
+        return value
+
+    @field_validator("jwt_audience", mode="before")
+    @classmethod
+    def _audiences(cls, value: Any) -> Any:
+        return set(split_list(value)) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
@@ -147,8 +186,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if (self.jwt_secret is None) == (self.jwt_key_file is None):
-            raise ValueError("RELAY_JWT_SECRET or RELAY_JWT_KEY_FILE: set one of the two")
+        if sum(each is not None for each in (self.jwt_secret, self.jwt_key_file, self.jwt_jwks_url)) != 1:
+            raise ValueError("RELAY_JWT_SECRET or RELAY_JWT_KEY_FILE or RELAY_JWT_JWKS_URL: set one of the three")
+        if self.jwt_allow_no_audience and not self.jwt_issuer:
+            raise ValueError("RELAY_JWT_ALLOW_NO_AUDIENCE: set RELAY_JWT_ISSUER as well")
         if self.jwt_secret is not None and self.jwt_secret.get_secret_value().startswith(DEVELOPMENT):
             for name in ("bind", "admin_bind"):
                 if not is_loopback(getattr(self, name)):
@@ -159,6 +200,17 @@ class Settings(BaseSettings):
         if self.bind == self.admin_bind and split_address(self.bind)[1]:
             raise ValueError("RELAY_ADMIN_BIND: is the address of RELAY_BIND: the two need a port each")
         return self
+
+
+def is_key_address(address: str) -> bool:
+    """True if keys may be fetched from there: nobody on the way can replace them."""
+    try:
+        url = urlsplit(address)
+        is_local = is_loopback(f"{url.hostname}:{url.port or 0}")
+    except ValueError:
+        return False
+    is_plain = url.username is None and not url.fragment and not any(each.isspace() for each in address)
+    return url.scheme in (("https", "http") if is_local else ("https",)) and bool(url.hostname) and is_plain
 
 
 def load_settings() -> Settings:

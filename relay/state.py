@@ -24,7 +24,8 @@ class RelayState:
     phase: connecting, catching up or live. mode: how new events are noticed, "notify" or "polling"; None while that is
     not known. is_pooled: a transaction pooler is in between, so that LISTEN does not work. probe_seconds: the last
     round trip of the probe's NOTIFY. problem: why it is not live. fault: which calls the database answers with errors.
-    changed: set at each change of which the database is to be told at once.
+    keys_problem: why no token can be verified yet. changed: set at each change of which the database is to be told at
+    once.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class RelayState:
         self.probe_seconds: float | None = None
         self.problem = "not connected yet"
         self.fault: str | None = None
+        self.keys_problem: str | None = None
         self.changed = asyncio.Event()
 
     @property
@@ -54,4 +56,4 @@ class RelayState:
             return self.fault
         if self.name != "live":
             return self.problem
-        return POLLING if self.is_pooled else FOLLOWING[self.mode]
+        return self.keys_problem or (POLLING if self.is_pooled else FOLLOWING[self.mode])

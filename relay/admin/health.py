@@ -54,9 +54,9 @@ class Health:
         return JSONResponse({"alive": True})
 
     async def readyz(self, _request: Request) -> Response:
-        """200 while live; the reason in any case."""
+        """200 while live and able to verify tokens; the reason in any case."""
         state = self._state
-        ready = state.name == "live"
+        ready = state.name == "live" and state.keys_problem is None
         body = {"ready": ready, "state": state.name, "mode": state.mode, "reason": state.reason}
         return JSONResponse(body, status_code=200 if ready else 503)
 

@@ -13,6 +13,7 @@ import click
 
 from relay.app import Relay
 from relay.check import check_everything
+from relay.keys import KeysError
 from relay.logs import configure
 from relay.settings import SettingsError, load_settings, unknown_settings
 
@@ -51,6 +52,9 @@ def serve() -> None:
 
     try:
         asyncio.run(run())
+    except KeysError as error:
+        click.echo(f"RELAY_JWT_KEY_FILE: {error}", err=True)
+        sys.exit(2)
     except OSError as error:
         click.echo(f"RELAY_BIND or RELAY_ADMIN_BIND: {error}", err=True)
         sys.exit(2)

@@ -71,10 +71,10 @@ class Hub:
             if not connections:
                 del self.users[connection.identity.user]
 
-    def close(self, connection: Connection, code: int, retry_ms: int) -> None:
+    def close(self, connection: Connection, code: int, retry_ms: int, **details: str) -> None:
         """Close a client's connection, saying when to come back."""
         self.metrics.closed.labels(str(code)).inc()
-        connection.transport.close(code, protocol.close_reason(retry_ms))
+        connection.transport.close(code, protocol.close_reason(retry_ms, **details))
         self.leave(connection)
 
     def sync(self, connection: Connection) -> None:

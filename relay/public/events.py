@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from relay.auth import Refused, bearer
 from relay.frames import payload
+from relay.keys import KeysUnavailable
 from relay.records import parse_cursor
 
 if TYPE_CHECKING:
@@ -58,10 +59,15 @@ class EventRoutes:
             self._metrics.refused.labels(problem[1]).inc()
             return JSONResponse({"error": problem[1]}, status_code=problem[0])
         try:
-            identity = self._verifier.identify(bearer(request))
+            identity = await self._verifier.authenticate(bearer(request))
+        except KeysUnavailable as unavailable:
+            self._metrics.refused.labels(unavailable.reason).inc()
+            after = {"Retry-After": str(ceil(unavailable.retry_ms / 1000))}
+            return JSONResponse({"error": unavailable.reason, "retryAfterMs": unavailable.retry_ms}, 503, after)
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
-            return JSONResponse({"error": "token"}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+            body = {"error": "token", **refused.details}
+            return JSONResponse(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})
         if wait := self._user_limiter.retry_ms(identity.user, asyncio.get_running_loop().time()):
             self._metrics.refused.labels("user_rate").inc()
             after = {"Retry-After": str(ceil(wait / 1000))}

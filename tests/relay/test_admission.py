@@ -18,6 +18,7 @@ from relay.websocket.kinds import KINDS
 from relay.websocket.limits import (
     MAX_REFUSED,
     NETWORK_SHARE,
+    UNREADABLE,
     UNREADABLE_SHARE,
     LimitExceeded,
 )
@@ -146,7 +147,7 @@ async def test_unreadable_addresses_share_one_limit_and_are_logged(
             await stack.enter_async_context(raw(wire.port, handshake(x_forwarded_for=header)))
         assert await answered(wire, handshake(x_forwarded_for=header)) == (503, "address_full")
         await is_greeted(wire, sent=handshake(x_forwarded_for="203.0.113.7"))
-    lines = [record for record in caplog.records if record.name == "relay.limits"]
+    lines = [record for record in caplog.records if "forwards no address" in record.getMessage()]
     assert [(line.__dict__["peer"], line.__dict__["x_forwarded_for"]) for line in lines] == [(BAD, header)]
 
 
@@ -156,7 +157,8 @@ def test_connections_without_a_forwarded_address_share_one_limit(caplog: pytest.
         limiter.acquire(limiter.client(f"10.0.0.{number}", []), 1.0)
     with pytest.raises(LimitExceeded):
         limiter.acquire(limiter.client("10.0.0.99", []), 1.0)
-    assert len(caplog.records) == 1
+    assert ["forwards no address" in record.getMessage() for record in caplog.records] == [True, False]
+    assert caplog.records[1].__dict__["address"] == UNREADABLE
 
 
 async def test_a_full_address_that_sends_forwarded_addresses_is_logged_as_an_untrusted_proxy(
@@ -169,6 +171,32 @@ async def test_a_full_address_that_sends_forwarded_addresses_is_logged_as_an_unt
             await stack.enter_async_context(raw(wire.port, sent))
     lines = [record for record in caplog.records if "RELAY_TRUSTED_PROXIES" in record.getMessage()]
     assert [(line.levelname, line.__dict__["peer"]) for line in lines] == [("WARNING", BAD)]
+
+
+async def test_refused_addresses_are_told_once_a_minute(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """CASES 37: a full proxy that is not trusted is refused before its head could tell who it forwards."""
+    async with layer(kind, trusted_proxies="10.0.0.0/8", max_sockets_per_address=2) as wire, AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(raw(wire.port, handshake()))
+        for number in range(5):
+            assert await answered(wire, handshake(x_forwarded_for=f"192.0.2.{number}")) == (503, "address_full")
+    (line,) = [record for record in caplog.records if record.name == "relay.limits"]
+    assert "RELAY_MAX_SOCKETS_PER_ADDRESS" in line.getMessage()
+    assert "RELAY_TRUSTED_PROXIES" in line.getMessage()
+    assert line.__dict__["address"] == BAD
+
+
+async def test_refusals_for_all_are_told_once_a_minute(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with layer(kind, max_handshakes=0.01) as wire:
+        for _ in range(3):
+            assert await answered(wire, PLAIN) == (503, "handshake_rate")
+        wire.limiter.capacity = 0
+        for _ in range(3):
+            assert await answered(wire, PLAIN) == (503, "full")
+    lines = [record.getMessage() for record in caplog.records if record.name == "relay.limits"]
+    assert [next(name for name in ("MAX_HANDSHAKES", "MAX_SOCKETS") if name in line) for line in lines] == [
+        "MAX_HANDSHAKES", "MAX_SOCKETS",
+    ]  # fmt: skip
 
 
 def test_the_addresses_of_one_network_share_a_limit() -> None:

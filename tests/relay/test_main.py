@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from relay.logs import is_worth_a_line, without_tokens
 from relay.settings import Settings
 from tests.conftest import REPO, free_port
 from tests.relay.conftest import SECRET, cursors, expire, make_token
+from tests.relay.raw_client import handshake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +101,32 @@ def test_serve_and_tail_work_and_log_no_token(instance: Instance, db: Connection
         assert not any(secret in line for line in lines)
 
 
+def test_what_a_refused_client_puts_into_the_log_is_short_and_escaped(
+    instance: Instance, db: Connection, user: UUID, tmp_path: Path
+) -> None:
+    """Origin, Host and X-Forwarded-For are anybody's text."""
+    variables = environment(instance, RELAY_TRUSTED_PROXIES="10.0.0.0/8", RELAY_MAX_SOCKETS_PER_ADDRESS="3")
+    host, _, port = variables["RELAY_BIND"].rpartition(":")
+    odd = "https://\u00e9\u0085\u009b" + "x" * 5000
+    sent = handshake(origin=odd, host=make_token(user), x_forwarded_for=odd)
+    with serving(variables, tmp_path / "log"):
+        answers = []
+        for _ in range(8):  # more than its address may make at once
+            with socket.create_connection((host, int(port)), timeout=10) as client:
+                client.sendall(sent)
+                answers.append(client.recv(4096)[9:12])
+    assert {answers[0], answers[-1]} == {b"403", b"503"}
+    written = (tmp_path / "log").read_bytes()
+    assert written.isascii()
+    lines = [json.loads(line) for line in written.decode().splitlines()]
+    origin, proxy, full = (
+        next(line for line in lines if word in line["event"])
+        for word in ("origin refused", "forwards addresses", "come too fast")
+    )
+    assert len(origin["origin"]) == len(proxy["x_forwarded_for"]) == 200
+    assert (origin["host"], proxy["peer"], full["address"]) == ("[token]", "127.0.0.1", "127.0.0.1")
+
+
 def test_check_reports_each_fault(instance: Instance, db: Connection) -> None:
     db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp()")
     variables = environment(instance)
@@ -142,6 +170,20 @@ def test_an_address_in_use_is_reported_by_its_setting(instance: Instance, db: Co
         second = subprocess.run(command(), cwd=REPO, env=variables, capture_output=True, timeout=30, check=False)
         assert second.returncode == 2
         assert b"RELAY_BIND" in second.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["check"]])
+def test_a_file_without_a_usable_key_is_named(arguments: list[str], instance: Instance, tmp_path: Path) -> None:
+    """A file with one odd key ended the start with a traceback."""
+    (tmp_path / "jwks").write_text('{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"shared"}]}')
+    variables = environment(instance, RELAY_JWT_KEY_FILE=str(tmp_path / "jwks"))
+    del variables["RELAY_JWT_SECRET"]
+    done = subprocess.run(
+        command(*arguments), cwd=REPO, env=variables, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == (1 if arguments else 2)
+    line = "RELAY_JWT_KEY_FILE: has no key that can be used: shared (a secret)\n"
+    assert f"BAD  {line}" in done.stdout if arguments else done.stderr == line
 
 
 @pytest.mark.parametrize("where", ["?token={}", "Bearer {}", "{}", 'x"{}"y'])

@@ -152,13 +152,22 @@ def test_the_browser_client_treats_the_same_close_codes_specially() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "code"),
-    [({"type": "sync"}, 4400), ({"type": "auth", "token": "no"}, 4401), ({"type": "auth", "token": None}, 4401)],
+    ("wrong", "code", "details"),
+    [
+        ({"type": "sync"}, 4400, {}),
+        ({"type": "auth", "token": "no"}, 4401, {"reason": "unreadable"}),
+        ({"type": "auth", "token": None}, 4401, {"reason": "no_token"}),
+        (
+            {"type": "auth", "token": make_token(uuid4(), aud=None)},
+            4401,
+            {"reason": "missingrequiredclaim", "claim": "aud"},
+        ),
+    ],
 )
 async def test_a_wrong_first_frame_is_closed_with_the_documented_code(
-    relay: Running, wrong: dict[str, Any], code: int
+    relay: Running, wrong: dict[str, Any], code: int, details: dict[str, str]
 ) -> None:
     async with relay.peer(uuid4(), additional_headers={}) as peer:
         await peer.say(**wrong)
         await peer.until(lambda it: it.closed)
-        assert peer.closed == (code, {"retryAfterMs": 0})
+        assert peer.closed == (code, {"retryAfterMs": 0, **details})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relay.protocol import MAX_MESSAGE
 from relay.websocket.kinds import KINDS
 from tests.helpers import wait_until
 from tests.relay.raw_client import (
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 END = close(1000)
 CLOSED = (CLOSE, struct.pack("!H", 1000))
-FIT, EURO = b"x" * 4096, "€".encode()
+FIT, EURO = b"x" * MAX_MESSAGE, "€".encode()
 Row = tuple[str, bytes, list[Any]]
 
 
@@ -55,7 +56,7 @@ GOOD: list[Row] = [
     ("5.4 two fragments", frame(TEXT, b"a", fin=False) + frame(CONT, b"b") + END, [said("ab"), CLOSED]),
     (
         "5.4 fragments as long as allowed",
-        frame(TEXT, FIT[:2000], fin=False) + frame(CONT, FIT[:2000], fin=False) + frame(CONT, FIT[:96]) + END,
+        frame(TEXT, FIT[:2000], fin=False) + frame(CONT, FIT[:2000], fin=False) + frame(CONT, FIT[4000:]) + END,
         [said(FIT), CLOSED],
     ),
     (
@@ -94,7 +95,7 @@ BAD: list[Row] = [
     ("5.1 an unmasked close", frame(CLOSE, b"\x03\xe8", mask=None), [1002]),
     *[(f"5.2 reserved bit {bit}", frame(TEXT, b"x", rsv=bit), [1002]) for bit in (1, 2, 4, 7)],
     *[(f"5.2 reserved opcode {code:x}", frame(code, b"x"), [1002]) for code in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)],
-    ("5.2 more than a message may have", frame(TEXT, b"x" * 4097), [1009]),
+    ("5.2 more than a message may have", frame(TEXT, FIT + b"x"), [1009]),
     ("5.2 a length that is never sent", b"\x81\xfe\xff\xff" + b"abcd", [1009]),
     ("5.2 a length of 63 bits", b"\x81\xff\x7f" + b"\xff" * 7 + b"abcd", [1009]),
     ("5.4 a message too long in all", frame(TEXT, FIT, fin=False) + frame(CONT, b"x"), [1009]),

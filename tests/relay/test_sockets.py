@@ -8,8 +8,9 @@ import json
 import os
 import socket
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -17,10 +18,16 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from relay.client import Client
+from relay.protocol import MAX_FRAME, MAX_MESSAGE, MAX_TOKEN
+from relay.websocket.kinds import KINDS
 from tests.helpers import wait_until
 from tests.relay.conftest import Running, StartRelay, cursors, expire, make_token
+from tests.relay.raw_client import handshake, raw
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from tests.conftest import Connection
 
 NO_HEADERS: dict[str, Any] = {"additional_headers": {}}
@@ -60,7 +67,12 @@ async def test_a_browser_authenticates_with_its_first_frame(relay: Running, db: 
         ('{"type":"sync"}', 4400),
         ("nonsense", 4400),
         (b"\x00", 4400),
-        ('{"type":"auth","token":"' + "x" * 4096 + '"}', 1009),
+        ('{"type":"auth","token":"' + "x" * 4096 + '"}', 4401),
+        ('{"type":"auth","token":"' + "x" * (MAX_TOKEN + 1) + '"}', 4400),
+        ('{"type":"auth","token":"' + "x" * MAX_MESSAGE + '"}', 1009),
+        ('{"type":"sync","x":"' + "x" * MAX_FRAME + '"}', 1009),
+        ("[" * (MAX_FRAME + 1), 1009),
+        ('{"type":"sync","x":"' + "é" * (MAX_FRAME // 2) + '"}', 1009),
     ],
 )
 async def test_a_wrong_first_frame_closes_with_its_code(relay: Running, frame: str | bytes, code: int) -> None:
@@ -82,6 +94,65 @@ async def test_a_wrong_token_in_the_header_is_accepted_and_closed(relay: Running
     """A browser can read a close code, but no HTTP status."""
     for header in ("Bearer x", f"Bearer {make_token('x')}", "Bearer "):
         assert (await closed_with(relay, additional_headers={"Authorization": header}))[0] == 4401
+
+
+async def test_the_claim_that_is_wrong_is_said_at_every_door(relay: Running, user: UUID) -> None:
+    """CASES 3: `missingrequiredclaim`, and not which."""
+    token = make_token(user, aud=None)
+    details = {"reason": "missingrequiredclaim", "claim": "aud"}
+    said = (4401, {"retryAfterMs": 0, **details})
+    assert await closed_with(relay, additional_headers={"Authorization": f"Bearer {token}"}) == said
+    async with relay.peer(user) as peer:
+        await peer.say(type="auth", token=token)
+        await peer.until(lambda it: it.closed)
+        assert peer.closed == said
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(relay.http("/events"), headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()) == (401, {"error": "token", **details})
+
+
+@pytest.mark.parametrize("sockets", list(KINDS))
+async def test_a_long_token_has_a_way_in(start_relay: StartRelay, user: UUID, sockets: str) -> None:
+    """CASES 3: Keycloak puts every role into a token; 5.9 kB in a header got 4401, in a first frame 1009, 9.6 kB 431."""
+    relay = await start_relay(sockets=sockets)
+    long, longer = (make_token(user, realm_access={"roles": ["role"] * n}) for n in (600, 1010))
+    longest = make_token(user, pad="x" * 12_100)
+    assert 5_500 < len(long) < 7_000 < 9_500 < len(longer) < 16_300 < len(longest) <= MAX_TOKEN
+    async with relay.peer(user, token=long) as peer:
+        assert peer.frames[0]["type"] == "hello"
+    for token in (long, longer, longest):
+        async with relay.peer(user, **NO_HEADERS) as peer:
+            await peer.say(type="auth", token=token)
+            await peer.until(lambda it: it.of("hello"))
+            await peer.say(type="auth", token=token)  # it is renewed as well
+            await peer.until(lambda it: it.of("snapshot"))
+        client = Client(relay.url, partial(str, token), all_frames=True)
+        async with aclosing(cast("AsyncGenerator[dict[str, Any], None]", client.frames())) as frames:
+            assert (await anext(frames))["type"] == "hello"
+
+
+@pytest.mark.parametrize("sockets", list(KINDS))
+async def test_a_token_that_is_too_long_is_told_so(start_relay: StartRelay, user: UUID, sockets: str) -> None:
+    """Never "get a new token": it would be as long."""
+    relay = await start_relay(sockets=sockets)
+    too_long = make_token(user, pad="x" * 13_000)
+    told = (4400, {"retryAfterMs": 0, "reason": "too_long"})
+    assert await closed_with(relay, json.dumps({"type": "auth", "token": too_long})) == told
+    async with relay.peer(user) as peer:
+        await peer.say(type="auth", token=too_long)
+        await peer.until(lambda it: it.closed)
+        assert peer.closed == told
+    assert relay.relay.bind
+    for size in (8000, 9600, 40_000):
+        for path in ("/ws", "/events"):
+            async with raw(relay.relay.bind[1]) as client:
+                await client.send(handshake(path, authorization="Bearer " + "x" * size))
+                status, headers = await client.answer()
+                assert (status, await client.json(headers)) == (431, {"error": "token_too_long_for_a_header"})
+    async with raw(relay.relay.bind[1]) as client:
+        await client.send(handshake(cookie="x" * 9000, authorization="Bearer x"))
+        status, headers = await client.answer()
+        assert (status, await client.json(headers)) == (431, {"error": "headers"})
 
 
 @pytest.mark.parametrize("frame", [b"\x00\x01", "nonsense", "[]", '{"type":7}'])
@@ -155,15 +226,11 @@ async def test_a_token_in_the_url_is_refused_and_not_logged(
 
 async def test_connections_above_the_limits_are_refused(start_relay: StartRelay, user: UUID) -> None:
     relay = await start_relay(max_sockets=3, max_sockets_per_user=2)
-    async with relay.peer(user), relay.peer(user):
-        async with relay.peer(user) as third:
-            assert third.closed
-            assert third.closed[0] == 4029
-            assert third.closed[1]["retryAfterMs"] >= 5000
-        async with relay.peer(uuid4()) as other, relay.peer(uuid4()) as fourth:
-            assert other.closed is None
-            assert fourth.closed
-            assert fourth.closed[0] == 4029
+    async with relay.peer(user), relay.peer(user), relay.peer(uuid4()) as other, relay.peer(uuid4()) as fourth:
+        assert other.closed is None
+        assert fourth.closed
+        assert fourth.closed[0] == 4029
+        assert fourth.closed[1]["retryAfterMs"] >= 5000
     async with relay.peer(user) as again:
         assert again.closed is None
 
