@@ -161,7 +161,7 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     assert empty.query("select after_hours.iso_utc('2026-11-24 03:00Z')") == [("2026-11-24T03:00:00.000Z",)]
 
 
-ROLES = ("owner", "eraser", "jobs", "app", "relay", "moderator", "dba")
+ROLES = ("owner", "eraser", "jobs", "app", "relay", "push", "moderator", "dba")
 STRANGER = "create role after_hours_stranger login"
 
 
