@@ -133,6 +133,7 @@ set local client_min_messages = warning;
 \ir health/check_announcing.sql
 \ir health/check_retention.sql
 \ir health/check_relays.sql
+\ir health/check_push.sql
 \ir health/check_schema.sql
 \ir health/health.sql
 \ir health/list_gauges.sql

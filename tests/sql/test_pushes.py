@@ -339,3 +339,27 @@ def test_finished_pushes_are_trimmed_with_the_receipts(db: Connection) -> None:
     db.execute("update after_hours.pushes set finished_at = finished_at - interval '8 days'")
     assert db.execute("select after_hours.trim_logs()").fetchone() == (1,)
     assert db.execute("select count(*) from after_hours.push_attempts").fetchone() == (0,)
+
+
+def test_health_names_targets_that_fail_are_gone_or_have_no_sender(db: Connection) -> None:
+    def health() -> Any:
+        row = db.execute("select ok, detail from after_hours.health where check_name = 'push'").fetchone()
+        assert row is not None
+        return row
+
+    assert health() == (True, "no targets")
+    add_target(db)
+    assert health() == (False, "main has no sender")
+    announce(db)
+    (push,) = claim(db)
+    assert health() == (True, "1 targets, none fails")
+    result(db, push, 500)
+    assert health().ok, "one failure is none to wake somebody for"
+    db.execute("update after_hours.push_state set failing_since = failing_since - interval '2 minutes'")
+    assert "1 times: status 500" in health().detail
+    make_due(db)
+    (push,) = claim(db)
+    result(db, push, 410)
+    assert health() == (False, "main was disabled: it answered 410 Gone")
+    gauges = db.execute("select value from after_hours.list_gauges() where name like 'push_%' order by name").fetchall()
+    assert gauges == [(1,), (1,)]
