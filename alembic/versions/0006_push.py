@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from apply import change_text, execute
 
-revision = "0009"
+revision = "0006"
 down_revision = "0005"
 routines_run_one_step_back = True
 
-FILE = "0009_push.sql"
-SHA256 = "0b54c844668611d7a4c4675267572ab7105e53f4fe82e556b34916d820df5338"
+FILE = "0006_push.sql"
+SHA256 = "cd8e32b2bb62d3c86352d8b76853d310c55cd76260c56f2c9c19b48fff083960"
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
--- 0009: webhooks for users who are not connected: targets, their state, pushes and attempts; and the role of the sender. Write-once.
+-- 0006: webhooks for users who are not connected: targets, their state, pushes and attempts; and the role of the sender. Write-once.
 set local lock_timeout = '5s';
 do $$
 begin
