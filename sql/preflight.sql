@@ -79,7 +79,7 @@ begin
         from (
             values
             ('after_hours_owner', 'nologin', true), ('after_hours_eraser', 'nologin', true), ('after_hours_jobs', 'login', true),
-            ('after_hours_app', 'login', false), ('after_hours_relay', 'login', false),
+            ('after_hours_app', 'login', false), ('after_hours_relay', 'login', false), ('after_hours_push', 'login', false),
             ('after_hours_moderator', 'nologin', false), ('after_hours_dba', 'nologin', false)
         ) as w (rolname, kind, is_owner)
         left join pg_catalog.pg_roles as r on r.rolname = w.rolname
@@ -138,7 +138,7 @@ begin
     ) then
         for v_row in
             select w.rolname
-            from (values ('after_hours_jobs'), ('after_hours_app'), ('after_hours_relay')) as w (rolname)
+            from (values ('after_hours_jobs'), ('after_hours_app'), ('after_hours_relay'), ('after_hours_push')) as w (rolname)
             left join pg_catalog.pg_roles as r on r.rolname = w.rolname
             where r.oid is null or not has_database_privilege(r.oid, c_database, 'connect')
         loop

@@ -16,6 +16,7 @@ MODULES = {
     "status": "inspect",
     "doctor": "inspect",
     "purge": "purge",
+    "push": "push",
 }
 EPILOG = """\b
 The database is named by AFTER_HOURS_DSN (a URL or libpq keywords), else by libpq's own PG… variables.

@@ -13,6 +13,8 @@ from (
     union all
     select r.check_name, r.ok, r.detail, r.next_command from after_hours.check_relays() as r
     union all
+    select u.check_name, u.ok, u.detail, u.next_command from after_hours.check_push() as u
+    union all
     select c.check_name, c.ok, c.detail, c.next_command from after_hours.check_schema() as c
 ) as h;
 comment on view after_hours.health is

@@ -65,6 +65,14 @@ begin
         'Jobs that are paused'
     union all
     select
+        'push_backlog', (select count(*) from (select from after_hours.pushes as p where p.finished_at is null limit c_most + 1) as p),
+        'Pushes not finished, counted up to 10,001'
+    union all
+    select
+        'push_failing_targets', (select count(*) from after_hours.push_state as s where s.failing_since is not null),
+        'Push targets whose last answer was a failure'
+    union all
+    select
         'replication_lag_bytes', after_hours.replication_lag(),
         'WAL that the slowest connected replica has not replayed';
 end

@@ -169,7 +169,7 @@ async def websockets(_kind: str) -> None:
 
 async def aiohttp(_kind: str) -> None:
     """aiohttp."""
-    from aiohttp import web  # type: ignore[import-not-found]
+    from aiohttp import web
 
     async def handler(request: Any) -> Any:
         response = web.WebSocketResponse(compress=False)
