@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from relay.auth import Refused, bearer
 from relay.frames import payload
+from relay.keys import KeysUnavailable
 from relay.records import parse_cursor
 
 if TYPE_CHECKING:
@@ -74,15 +75,21 @@ class EventRoutes:
         if request.method == "OPTIONS":
             return Response(status_code=HTTPStatus.NO_CONTENT, headers={**headers, **PREFLIGHT})
         try:
-            identity = self._verifier.identify(bearer(request))
+            identity = await self._verifier.authenticate(bearer(request))
+        except KeysUnavailable as unavailable:
+            self._metrics.refused.labels(unavailable.reason).inc()
+            after = {"Retry-After": str(ceil(unavailable.retry_ms / 1000))}
+            return JSONResponse(
+                {"error": unavailable.reason, "retryAfterMs": unavailable.retry_ms}, 503, {**headers, **after}
+            )
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
             headers["WWW-Authenticate"] = "Bearer"
-            return JSONResponse({"error": "token"}, status_code=401, headers=headers)
+            return JSONResponse({"error": "token", **refused.details}, status_code=401, headers=headers)
         if wants_stream(request):
-            after = request.headers.get("last-event-id") or request.query_params.get("after")
+            cursor = request.headers.get("last-event-id") or request.query_params.get("after")
             pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-            await self._join(request.scope["state"]["stream"](pairs), identity, parse_cursor(after))
+            await self._join(request.scope["state"]["stream"](pairs), identity, parse_cursor(cursor))
             return Response()  # the stream has taken over the connection: this is not sent
         answer = await self._poll(request, identity)
         answer.headers.update(headers)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("relay.push")
 
 SLICE = 4096  # bytes parsed between two checks of the credit
-MAX_EARLY = 8192  # bytes kept that came before the handshake's answer
+MAX_EARLY = protocol.MAX_MESSAGE + 1024  # bytes kept that came before the handshake's answer
 LINGER = 64 * 1024  # bytes still read and dropped after the last frame: closing on them would reset it away
 
 

@@ -168,7 +168,7 @@ class StockTransport:
             handler.on_close(connection)
 
     def flooded(self) -> None:
-        """Close a client that has sent more than its credit; abort one that goes on."""
+        """Close a client that has sent more than its credit; abort one that keeps sending."""
         self.close(protocol.CloseCode.TOO_MANY, protocol.close_reason(protocol.jitter_ms(1000, 5000)))
         if self.credit < -CREDIT:
             self.abort()

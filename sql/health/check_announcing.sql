@@ -18,7 +18,7 @@ declare
     v_since timestamptz := (select s.announce_since from after_hours.settings as s);
     v_usage double precision := pg_notification_queue_usage();
 begin
-    -- Purpose: are events announced, on time, all of them, and do NOTIFYs get through?
+    -- Purpose: checks of announcing: heartbeat, overdue events, errors, the notification queue.
     -- Returns: one row per check.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -31,14 +31,14 @@ begin
     elsif v_since > p_now then
         ok := false;
         detail := format('nothing that ends before %s is announced: settings.announce_since lies ahead', after_hours.iso_utc(v_since));
-        next_command := 'if the clock is right now, give the true instant of the installation (what ended before it is never announced): '
+        next_command := 'if the clock is correct now, set the instant of the installation (earlier ends are never announced): '
             'update after_hours.settings set announce_since = …;';
     else
         ok := coalesce(v_heartbeat between p_now - v_allowed and p_now + interval '5 seconds', false);
         detail := case
             when v_heartbeat is null then 'no scheduled run has announced yet'
             when v_heartbeat > p_now + interval '5 seconds' then format(
-                'none since the clock was set back: the last heartbeat says %s, it is %s', after_hours.iso_utc(v_heartbeat),
+                'none since the clock was set back: the last heartbeat is of %s, the time is %s', after_hours.iso_utc(v_heartbeat),
                     after_hours.iso_utc(p_now)
             )
             else format('last heartbeat %s s ago', round(extract(epoch from p_now - v_heartbeat)))
@@ -54,7 +54,7 @@ begin
     into v_late
     from after_hours.list_upcoming(p_now) as u
     where u.due_at < p_now - interval '2 seconds';
-    -- whoever holds the row lock of the oldest: its transaction stands in the row's xmax
+    -- The process that has locked the oldest row: its transaction id is the row's xmax.
     select l.pid
     into v_holder
     from (
@@ -77,7 +77,7 @@ begin
     next_command := case
         when ok then null
         when v_holder is not null
-            then format('select * from pg_stat_activity where pid = %s; then, if it may go: select pg_terminate_backend(%s);',
+            then format('select * from pg_stat_activity where pid = %s; then, if it can be ended: select pg_terminate_backend(%s);',
                 v_holder, v_holder)
         else 'select * from after_hours.announce_due();'
     end;
@@ -90,10 +90,10 @@ begin
     ok := v_aside.n = 0;
     detail := case
         when ok then 'no announcement has raised an error'
-        else format('%s sessions can''t be announced since %s: %s', v_aside.n, after_hours.iso_utc(v_aside.first_at),
+        else format('%s sessions could not be announced since %s: %s', v_aside.n, after_hours.iso_utc(v_aside.first_at),
             left(v_aside.message, 200))
     end;
-    next_command := case when not ok then 'select * from after_hours.set_aside; mend the cause: they are tried again by themselves' end;
+    next_command := case when not ok then 'select * from after_hours.set_aside; fix the cause; they are retried automatically' end;
     return next;
 
     check_name := 'notify_queue';
@@ -101,14 +101,14 @@ begin
     detail := format('%s %% of the notification queue is in use', round((v_usage * 100)::numeric, 1))
         || case when v_usage > 0.5 then '; events are written without NOTIFY, relays see them by polling' else '' end;
     next_command := case when not ok then
-        'a listener sits in an open transaction; find it: select pid, usename, xact_start from pg_stat_activity where '
+        'a listener has an open transaction; find it: select pid, usename, xact_start from pg_stat_activity where '
             'state like ''idle in transaction%'' order by xact_start;'
     end;
     return next;
 end
 $$;
 comment on function after_hours.check_announcing(timestamptz) is
-'Health checks of announcing: heartbeat, overdue events and who locks them, errors, the notification queue. Read them '
+'Health checks of announcing: heartbeat, overdue events and their locks, errors, the notification queue. Read them '
 'as view after_hours.health.';
 alter function after_hours.check_announcing(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.check_announcing(timestamptz) from public;

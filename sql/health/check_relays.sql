@@ -10,8 +10,8 @@ declare
     v_live integer;
     v_deaf text;
 begin
-    -- Purpose: does at least one relay read events, and does each one hear NOTIFY?
-    -- Returns: one row per check. A relay that stopped properly takes its row along.
+    -- Purpose: checks that a relay is live and that each relay receives NOTIFY.
+    -- Returns: one row per check. A relay that stops in order removes its row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
     select
@@ -25,14 +25,14 @@ begin
     check_name := 'relays';
     ok := v_live > 0;
     detail := format('%s of %s relays are live', v_live, v_seen);
-    next_command := case when not ok then 'where the relay should run: python -m relay check' end;
+    next_command := case when not ok then 'on the machine of the relay: python -m relay check' end;
     return next;
 
     check_name := 'listeners';
     ok := v_deaf is null;
-    detail := coalesce('not live by NOTIFY: ' || v_deaf, 'every relay hears NOTIFY');
+    detail := coalesce('not live, or without NOTIFY: ' || v_deaf, 'every relay receives NOTIFY');
     next_command := case when not ok
-        then 'curl the relay''s admin address: /readyz says why; a transaction pooler in front of LISTEN is the usual cause' end;
+        then 'curl the relay''s admin address: /readyz shows the reason; a transaction pooler in front of LISTEN is the usual cause' end;
     return next;
 end
 $$;

@@ -12,8 +12,8 @@ declare
     v_brake record;
     v_failures record;
 begin
-    -- Purpose: did the last 03:00 run succeed, does the brake let the next one pass, does anything resist deletion?
-    -- Returns: one row per check. A missed slot counts as red after 90 minutes: by then the catch-up has had its turn.
+    -- Purpose: checks of the purge: the last 03:00 run, the brake, matches that could not be deleted.
+    -- Returns: one row per check. A missed slot fails the check after 90 minutes, when the hourly catch-up has run.
     -- Locks:   none; counts what is overdue.
     -- Access:  after_hours_dba.
     select p.* into v_pause from after_hours.pauses as p where p.job = 'purge' and p.until > p_now;
@@ -47,7 +47,7 @@ begin
     ok := not v_brake.is_on;
     detail := case
         when v_brake.is_on then v_brake.reason
-        else format('%s matches are overdue; the brake falls above %s', v_brake.due_matches, v_brake.match_limit)
+        else format('%s matches are overdue; the brake engages above %s', v_brake.due_matches, v_brake.match_limit)
     end;
     next_command := v_brake.hint;
     return next;
@@ -55,12 +55,12 @@ begin
     select count(*) as n, min(f.first_at) as first_at, (array_agg(f.message))[1] as message
     into v_failures
     from after_hours.purge_failures as f
-    where f.sqlstate not in ('23503', '23001'); -- kept by a row of the application that references it: a natural hold
+    where f.sqlstate not in ('23503', '23001'); -- no fault: a row of the application references the match
     check_name := 'not_purged';
     ok := v_failures.n = 0;
     detail := case
-        when ok then 'no overdue match resists deletion'
-        else format('%s overdue matches can''t be deleted since %s: %s',
+        when ok then 'no deletion of an overdue match has failed'
+        else format('%s overdue matches could not be deleted since %s: %s',
             v_failures.n, after_hours.iso_utc(v_failures.first_at), left(v_failures.message, 200))
     end;
     next_command := case when not ok then 'select * from after_hours.not_purged;' end;
@@ -68,7 +68,7 @@ begin
 end
 $$;
 comment on function after_hours.check_retention(timestamptz) is
-'Health checks of the purge: last slot, pause, brake, matches that resist. Read them as view after_hours.health.';
+'Health checks of the purge: last slot, pause, brake, matches that could not be deleted. Read them as view after_hours.health.';
 alter function after_hours.check_retention(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.check_retention(timestamptz) from public;
 grant execute on function after_hours.check_retention(timestamptz) to after_hours_dba;

@@ -12,16 +12,16 @@ declare
     v_loops integer;
     v_mode record;
 begin
-    -- Purpose: is pg_cron alive, does it have all our jobs, do their runs succeed, are both loops running?
-    -- Returns: one row per check. Owned by the jobs role: pg_cron hides its tables from everybody else.
+    -- Purpose: checks of pg_cron's launcher, our jobs, their last runs and the announce loops.
+    -- Returns: one row per check. Owned by the jobs role: row security hides pg_cron's rows from other roles.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     check_name := 'scheduler';
     ok := v_launcher;
     detail := case when v_launcher then 'the pg_cron launcher is running'
-        else 'there is no pg_cron launcher: nothing is scheduled any more' end;
+        else 'the pg_cron launcher is not running: no job starts' end;
     next_command := case when not ok
-        then 'restart PostgreSQL, e.g. systemctl restart postgresql (pg_cron 1.4 does not come back by itself)' end;
+        then 'restart PostgreSQL, e.g. systemctl restart postgresql (pg_cron 1.4 does not restart its launcher)' end;
     return next;
 
     select string_agg(p.job, ', ' order by p.job)
@@ -39,8 +39,8 @@ begin
     next_command := case when not ok then 'select * from after_hours.install_jobs();' end;
     return next;
 
-    -- the latest run of each job; a loop that was cancelled is followed by the next one within the minute, and one that
-    -- a restart of the server cut short says nothing about the job
+    -- The latest run of each job. A run that a restart of the server ended is left out, as it does not show a fault of
+    -- the job; after a cancelled loop the next one starts within a minute.
     select string_agg(format('%s: %s', l.job, left(l.return_message, 200)), '; ') as jobs
     into v_failed
     from (
@@ -67,13 +67,13 @@ begin
     from pg_stat_activity as a
     where a.datname = current_database() and a.query ilike 'call after\_hours.announce\_loop%' and a.state <> 'idle';
     check_name := 'announce_mode';
-    -- the first minute of a server has announce_boot alone
+    -- In the first minute after a server's start only announce_boot runs.
     ok := v_mode.mode = 'tick' or v_loops >= 2
         or (v_loops = 1 and pg_postmaster_start_time() > clock_timestamp() - interval '70 seconds');
     detail := case
         when v_mode.mode = 'tick' then format('tick: expect up to a minute of lateness (%s)', v_mode.reason)
         when ok then format('loop: expect 20 ms of lateness (%s)', v_mode.reason)
-        when v_loops = 1 then 'loop, but 1 of 2 loops is running: expect 20 ms, up to a minute should this one end too'
+        when v_loops = 1 then 'loop, but 1 of 2 loops is running: expect 20 ms, up to a minute if this one ends too'
         else 'loop, but 0 of 2 loops are running: nothing is announced before pg_cron starts one at a full minute'
     end;
     next_command := case when not ok then 'wait for the next minute, when pg_cron starts both; then select * from after_hours.jobs;' end;

@@ -9,15 +9,15 @@ declare
     v_invalid text;
     v_drift text;
 begin
-    -- Purpose: is the schema what sql/ made of it, with all of its indexes?
+    -- Purpose: checks that routines, views and indexes are as sql/ created them.
     -- Returns: one row per check.
     -- Locks:   none.
     -- Access:  after_hours_dba.
     select string_agg(format('%s %s: %s', d.kind, d.identity, d.drift), ', ') into v_drift from after_hours.sql_drift as d;
     check_name := 'sql_drift';
     ok := v_drift is null;
-    detail := coalesce(v_drift, 'routines and views are as sql/ made them');
-    next_command := case when not ok then 'alembic upgrade head (or psql -1 -f sql/install.sql) puts them back' end;
+    detail := coalesce(v_drift, 'routines and views are as sql/ created them');
+    next_command := case when not ok then 'alembic upgrade head (or psql -1 -f sql/install.sql) restores them' end;
     return next;
 
     select string_agg(w.name, ', ')
@@ -32,7 +32,7 @@ begin
     );
     check_name := 'indexes';
     ok := v_invalid is null;
-    detail := coalesce('missing or invalid: ' || v_invalid, 'all indexes are there and valid');
+    detail := coalesce('missing or invalid: ' || v_invalid, 'all indexes exist and are valid');
     next_command := case when not ok then
         format('drop index concurrently if exists public.%s; then run sql/changes/0002_indexes.sql again with psql',
             split_part(v_invalid, ',', 1))

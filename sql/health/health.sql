@@ -1,7 +1,7 @@
 create or replace view after_hours.health
 with (security_barrier = true)
 as
--- The union stands in FROM: PostgreSQL takes one at the top of a view apart before it looks at the barrier.
+-- The union is in FROM: PostgreSQL flattens a union at the top of a view before it applies security_barrier.
 select
     h.check_name, h.ok, h.detail, h.next_command
 from (
@@ -12,6 +12,8 @@ from (
     select p.check_name, p.ok, p.detail, p.next_command from after_hours.check_retention() as p
     union all
     select r.check_name, r.ok, r.detail, r.next_command from after_hours.check_relays() as r
+    union all
+    select u.check_name, u.ok, u.detail, u.next_command from after_hours.check_push() as u
     union all
     select c.check_name, c.ok, c.detail, c.next_command from after_hours.check_schema() as c
 ) as h;

@@ -12,7 +12,6 @@ import heapq
 import json
 import os
 import random
-import re
 import select
 import signal
 import socket
@@ -84,7 +83,7 @@ class Herd:
     def begin(self, seconds: float) -> None:
         """The first connections, spread over some seconds."""
         for client in self.clients:
-            self._later(client, random.uniform(0, seconds))  # noqa: S311
+            self._later(client, random.uniform(0, seconds))
 
     def run(self, is_over: Callable[[], bool], seconds: float) -> None:
         """Serve all clients until something is so. Raises TimeoutError."""
@@ -97,8 +96,10 @@ class Herd:
                 self._open(heapq.heappop(self._due)[2], now)
             if now - swept > 0.5:
                 swept = now
-                for line in [one for one in self._lines.values() if not one.is_greeted and now - one.since > PATIENCE]:
-                    self._ended(line, None)
+                for silent in [
+                    one for one in self._lines.values() if not one.is_greeted and now - one.since > PATIENCE
+                ]:
+                    self._ended(silent, None)
             for descriptor, events in self._poll.poll(0.01, 1024):
                 line = self._lines.get(descriptor)
                 if line is not None:
@@ -196,7 +197,7 @@ class Herd:
         if client.line is not None and time.monotonic() - client.greeted_at > SETTLED:
             client.failures = 0
         client.failures += 1
-        spread = 0.1 + random.random() * min(30.0, 0.25 * 2**client.failures)  # noqa: S311
+        spread = 0.1 + random.random() * min(30.0, 0.25 * 2.0**client.failures)
         if wanted is None:
             return spread
         return wanted / 1000 if client.failures == 1 else max(wanted / 1000, spread)
@@ -298,7 +299,7 @@ def main() -> None:
         db.execute("select pg_reload_conf()")
         users = [str(uuid.uuid4()) for _ in range(arguments.count)]
         port = free_port()
-        herd = Herd(port, [make_token(user) for user in users])  # type: ignore[arg-type]
+        herd = Herd(port, [make_token(user) for user in users])
         gc.freeze()
         bench = Bench(instance, db, port, users, herd)
         relay = bench.relay()

@@ -1,4 +1,4 @@
-// A clock that is turned by hand, a relay that says what the test says. Put in place of the globals.
+// Fakes of the clock, of WebSocket and of sessionStorage; the test advances the clock and sends the frames.
 
 export class Clock {
   time = 1_000;

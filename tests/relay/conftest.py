@@ -1,4 +1,4 @@
-"""Relays in this process on real sockets and a real PostgreSQL, tokens, and clients that write down what they get."""
+"""Fixtures: relays in this process with real sockets and a real PostgreSQL, tokens, recording clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Peer:
-    """A client that writes down every frame, and how the connection ended."""
+    """A client that records every frame, and how the connection ended."""
 
     connection: ClientConnection
     frames: list[dict[str, Any]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Peer:
 
     @property
     def is_open(self) -> bool:
-        """Nobody has closed it."""
+        """True until the connection is closed."""
         return self.closed is None
 
     @property
@@ -60,7 +60,7 @@ class Peer:
         return [frame for frame in self.frames if ":" in frame["type"]]
 
     async def until(self, is_so: Callable[[Peer], object], seconds: float = 5.0) -> None:
-        """Wait until something is so of this client; the failure shows what it had got."""
+        """Wait until the condition holds for this client; a failure shows the frames received."""
         try:
             await wait_until(lambda: bool(is_so(self)), seconds)
         except TimeoutError:
@@ -80,12 +80,12 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where its WebSocket is."""
+        """The URL of its WebSocket."""
         assert self.relay.bind
         return f"ws://{self.relay.bind[0]}:{self.relay.bind[1]}/ws"
 
     def http(self, path: str, *, admin: bool = False) -> str:
-        """An address on its public or admin side."""
+        """A URL on its public or admin side."""
         address = self.relay.admin_bind if admin else self.relay.bind
         assert address
         return f"http://{address[0]}:{address[1]}{path}"
@@ -94,7 +94,7 @@ class Running:
     async def peer(
         self, user: UUID, after: str | None = None, token: str | None = None, **more: Any
     ) -> AsyncIterator[Peer]:
-        """A client of a user that has been greeted or closed."""
+        """A client of a user, after its hello or its close."""
         more.setdefault("additional_headers", {"Authorization": f"Bearer {token or make_token(user)}"})
         async with connect(
             self.url + (f"?after={after}" if after else ""), compression=None, ping_interval=None, **more
@@ -110,7 +110,7 @@ class Running:
                 await reading
 
     async def stop(self) -> None:
-        """Drain and end."""
+        """Drain and stop."""
         self.relay.public.should_exit = True
         await self.task
 
@@ -155,7 +155,7 @@ async def relay(start_relay: StartRelay) -> Running:
 
 @pytest.fixture
 def user() -> UUID:
-    """Somebody."""
+    """A random user id."""
     return uuid4()
 
 

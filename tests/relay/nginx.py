@@ -29,7 +29,7 @@ def unpack_nginx(home: Path) -> Path:
 def start_nginx(
     binary: Path, home: Path, port: int, upstream: int, *, buffering: str = "off"
 ) -> subprocess.Popen[bytes]:
-    """nginx with TLS in front of a relay, as the README would have it, with connections to it that are kept."""
+    """nginx with TLS in front of a relay, configured as in the README, with kept connections to the relay."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days",
          "1", "-subj", "/CN=chat.test", "-addext", "subjectAltName=DNS:chat.test"],
