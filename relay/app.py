@@ -60,7 +60,8 @@ class Relay:
         policy = RequestPolicy(settings, self.state)
         self.verifier = Verifier(settings, self.state)
         parts = (settings, policy, self.verifier, self.user_limiter, self.hub, self.metrics)
-        routes = [*WebSocketRoutes(*parts).all(), *EventRoutes(*parts).all(), *health.public()]
+        websockets = WebSocketRoutes(*parts)
+        routes = [*websockets.all(), *EventRoutes(*parts, join=websockets.join).all(), *health.public()]
         self._public = Starlette(routes=routes)
         self._admin = Starlette(routes=health.admin(), middleware=[Middleware(Guard, bind=settings.admin_bind)])
         self.public: Server  # made by serve(), when the kind of WebSocket has passed its self-test

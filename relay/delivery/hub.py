@@ -126,7 +126,8 @@ class Hub:
         elif result.start == "reset":
             kind = "reset"
         if kind is not None and result.state is not None:
-            connection.transport.write(protocol.snapshot(kind, self.node, connection.identity.expires_at, result.state))
+            frame = protocol.snapshot(kind, self.node, connection.identity.expires_at, result.state)
+            connection.transport.write(frame, result.cursor)
             connection.cursor = result.cursor
         connection.has_hello = True
         connection.held, connection.last = None, 0
@@ -219,7 +220,7 @@ class Hub:
                 self.close(connection, protocol.CloseCode.TRY_LATER, protocol.jitter_ms(500, 3000))
         elif event.id > connection.last:
             connection.last = event.id
-            if connection.transport.write(event.frame):
+            if connection.transport.write(event.frame, event.cursor):
                 connection.cursor = event.cursor
                 if connection.replayed is not None:
                     connection.replayed += 1

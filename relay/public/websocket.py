@@ -96,7 +96,7 @@ class WebSocketRoutes:
         except Disconnected:
             return
         else:
-            await self._join(transport, identity, parse_cursor(after))
+            await self.join(transport, identity, parse_cursor(after))
 
     async def not_found(self, websocket: WebSocket) -> None:
         """A handshake for any other path."""
@@ -106,7 +106,8 @@ class WebSocketRoutes:
         """A request for /ws that is no handshake."""
         return JSONResponse({"error": "not_a_websocket"}, status_code=426, headers={"Upgrade": "websocket"})
 
-    async def _join(self, transport: Transport, identity: Identity, cursor: Cursor | None) -> None:
+    async def join(self, transport: Transport, identity: Identity, cursor: Cursor | None) -> None:
+        """Let an authenticated client join within the limits; the transport says it to the client if it can't."""
         now = asyncio.get_running_loop().time()
         refusal = make_way(self._hub, self._settings, self._user_limiter, identity.user, now)
         if refusal is not None:

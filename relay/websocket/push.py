@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from relay.delivery.connection import Connection, Handler
+    from relay.records import Cursor
     from relay.websocket.limits import AddressUsage
     from relay.websocket.request import RequestHead
 
@@ -91,7 +92,7 @@ class PushProtocol(asyncio.Protocol):
 
     # ---- Transport, for the hub
 
-    def write(self, frame: bytes) -> bool:
+    def write(self, frame: bytes, cursor: Cursor | None = None) -> bool:
         """Queue a complete frame; False if the client has disconnected or is now closed for being too slow."""
         if self._state != State.OPEN or not write_or_close(self._transport, self, frame):
             return False

@@ -21,7 +21,7 @@ beforeEach(() => {
 
 function client(options = {}) {
   const hours = new AfterHours({
-    url: "ws://relay/ws", userId: "ana", token: () => `token ${++tokens}`, storage, WebSocket: FakeSocket,
+    url: "ws://relay/ws", userId: "ana", token: () => `token ${++tokens}`, storage, WebSocket: FakeSocket, fetch: null,
     onExpiring: (event) => told.push(event), onExpired: (event) => told.push(event),
     onState: ({ state }) => states.push(state), ...options,
   });
@@ -558,3 +558,54 @@ function setPing() {
   beat();
   return { stop: () => { isOn = false; } };
 }
+
+test("after a sleep the connection is dead at the first look: no timer has to run out, no question to stay without answer", async () => {
+  const listeners = {};
+  globalThis.document = { hidden: false, addEventListener: (name, listener) => { listeners[name] = listener; } };
+  const hours = await live();
+  await clock.advance(30 * SECOND);
+  clock.sleep(10 * MINUTE);
+  listeners.visibilitychange();
+  assert.equal(hours.state.code, 1006);
+  await clock.advance(2 * SECOND);
+  assert.equal(FakeSocket.all.length, 2);
+  FakeSocket.last.say(hello({ start: "replayed" }));
+  await clock.advance(5 * SECOND);
+  listeners.visibilitychange();
+  assert.deepEqual([hours.state.state, FakeSocket.last.types().at(-1)], ["live", "sync"], "a short look away is no sleep");
+});
+
+test("after a sleep of which no event tells it comes back within 15 s", async () => {
+  const hours = await live();
+  await clock.advance(5 * SECOND);
+  clock.sleep(10 * MINUTE);
+  await clock.advance(16 * SECOND);
+  assert.ok(states.includes("waiting"));
+  assert.equal(FakeSocket.all.length, 2);
+  hours.close();
+  assert.equal(clock.timers.size, 0);
+});
+
+test("five days on one connection, a session every ten minutes: nothing grows, and nothing is told again", async () => {
+  const hours = await live();
+  let count = 0;
+  for (let number = 0; number < 5 * 144; number++) {
+    for (const type of [EXPIRING, EXPIRED]) {
+      FakeSocket.last.say({
+        type, id: `${type}${number}`, cursor: `aaaaaaaa-${++count}`, sessionId: `s${number}`, expiresAt: iso(clock.time + (type === EXPIRING)),
+        reason: "timeout", emittedAt: iso(clock.time),
+      });
+      await clock.advance(2);
+    }
+    for (let ping = 0; ping < 15; ping++) {
+      await clock.advance(40 * SECOND);
+      FakeSocket.last.say({ type: "ping", serverTime: iso(clock.time) });
+    }
+    FakeSocket.last.sent.length = 0;
+  }
+  assert.equal(told.length, 2 * 5 * 144);
+  assert.ok(hours.sessions.length <= 145, `${hours.sessions.length} sessions`);
+  assert.ok(clock.timers.size <= 3, `${clock.timers.size} timers`);
+  assert.ok(storage.getItem("after-hours:ana").length < 100_000);
+  assert.equal(FakeSocket.all.length, 1);
+});

@@ -7,6 +7,7 @@ import { World, iso } from "./simulation.mjs";
 
 const NIGHTS = Number(process.env.NIGHTS ?? 25);
 const SECOND = 1_000, MINUTE = 60_000;
+const ways = new Set(); // in which events came
 
 // Reproducible random numbers (mulberry32); a failure names its seed.
 function makeRandom(seed) {
@@ -41,7 +42,8 @@ async function night(seed, hasFaults) {
   };
   const open = () => {
     hours = new AfterHours({
-      url: "ws://relay/ws", userId: "ana", token: () => "t", storage, WebSocket, onExpiring: tell, onExpired: tell,
+      url: "ws://relay/ws", userId: "ana", token: () => "t", storage, WebSocket, fetch: world.fetch,
+      onExpiring: tell, onExpired: tell, onState: ({ via }) => via && ways.add(via),
     });
     hours.connect();
   };
@@ -62,6 +64,10 @@ async function night(seed, hasFaults) {
     () => { for (const line of world.lines) line.cut(1012); },
     () => { for (const line of world.lines) line.receive({ type: "drain", retryAfterMs: 500 }); },
     () => { world.isAnnouncing = !world.isAnnouncing; },
+    () => { // another network: its proxy lets no WebSocket through, or does again
+      world.areSocketsBlocked = !world.areSocketsBlocked;
+      for (const line of world.lines) line.cut(1006);
+    },
     () => { hours.close(); open(); },
   ];
   const actions = [...own, ...own, ...(hasFaults ? networkFaults : elsewhere)];
@@ -99,5 +105,6 @@ for (const hasFaults of [false, true]) {
         throw error;
       });
     }
+    assert.equal(ways.has("stream"), hasFaults);
   });
 }

@@ -10,6 +10,7 @@ export class World {
   log = [];
   lines = new Set();
   isReachable = true;
+  areSocketsBlocked = false;
   isAnnouncing = true;
 
   constructor(clock) { this.clock = clock; }
@@ -78,6 +79,32 @@ export class World {
 
   ping() { for (const line of this.lines) line.receive({ type: "ping", serverTime: iso(this.clock.time) }); }
 
+  // The fetch of the simulation: a stream of events, or one answer.
+  fetch = async (_url, { headers, signal }) => {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    if (!this.isReachable) throw new TypeError("fetch failed");
+    if (headers.Accept === "application/json") return Response.json({ ...this.snapshot("snapshot"), events: [] });
+    const line = { receive: () => {}, cut: () => {} };
+    const body = new ReadableStream({
+      start: (controller) => {
+        line.receive = (frame) => {
+          if (line.isHole || !this.isReachable) return;
+          const bytes = new TextEncoder().encode(`id: ${frame.cursor}\ndata: ${JSON.stringify(frame)}\n\n`);
+          setTimeout(() => this.lines.has(line) && controller.enqueue(bytes), 10);
+        };
+        line.cut = () => {
+          if (this.lines.delete(line)) setTimeout(() => controller.error(new TypeError("network error")), 1);
+        };
+        signal.addEventListener("abort", line.cut);
+      },
+    });
+    const after = headers["Last-Event-ID"];
+    this.lines.add(line);
+    line.receive(this.snapshot("hello", after));
+    if (after) for (const event of this.missed(after)) line.receive(event);
+    return new Response(body, { headers: { "content-type": "text/event-stream" } });
+  };
+
   // The WebSocket class of the simulation; frames arrive in order, after some milliseconds.
   socketClass() {
     const world = this;
@@ -86,7 +113,7 @@ export class World {
       constructor() {
         setTimeout(() => {
           if (this.readyState) return;
-          if (!world.isReachable) return this.#gone(1006);
+          if (!world.isReachable || world.areSocketsBlocked) return this.#gone(1006);
           this.readyState = 1;
           this.onopen?.();
         }, 5);

@@ -19,8 +19,11 @@ from relay.settings import Settings
 from tests.helpers import SECRET as SECRET
 from tests.helpers import make_token as make_token
 from tests.helpers import wait_until
+from tests.relay.nginx import unpack_nginx
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Connection, Instance
 
 
@@ -154,6 +157,12 @@ async def relay(start_relay: StartRelay) -> Running:
 def user() -> UUID:
     """A random user id."""
     return uuid4()
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The nginx binary."""
+    return unpack_nginx(tmp_path_factory.mktemp("nginx"))
 
 
 def expire(db: Connection, *users: UUID, announce: bool = True) -> None:

@@ -68,7 +68,7 @@ async def layer(kind: str, *, application: Any = None, **settings: Any) -> Async
     """
     values = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **settings)  # type: ignore[arg-type]
     limiter, metrics, state = ConnectionLimiter(values), Metrics(), ServerState()
-    parts: Any = (
+    parts: tuple[Any, Any, Any, Any, Any, Any] = (
         values,
         RequestPolicy(values, RelayState()),
         None,
@@ -89,7 +89,8 @@ async def layer(kind: str, *, application: Any = None, **settings: Any) -> Async
         one.transports.append(transport)
         await transport.set_handler(EchoHandler(), transport)  # type: ignore[arg-type]
 
-    app = Starlette(routes=[*WebSocketRoutes(*parts).all(), *EventRoutes(*parts).all()])
+    websockets = WebSocketRoutes(*parts)
+    app = Starlette(routes=[*websockets.all(), *EventRoutes(*parts, join=websockets.join).all()])
     app.router.routes[0].endpoint = echo  # type: ignore[attr-defined]
     app.router.routes[0].app = as_asgi(echo)  # type: ignore[attr-defined]
     config = configure(application or app, http=functools.partial(HandshakeProtocol, limiter, metrics), ws=KINDS[kind])

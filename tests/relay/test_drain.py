@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -25,6 +24,7 @@ from relay.protocol import parse
 from tests.conftest import REPO, free_port
 from tests.helpers import wait_until
 from tests.relay.conftest import SECRET, Running, StartRelay, cursors, expire, make_token
+from tests.relay.nginx import accepts, start_nginx
 from tests.relay.raw_client import handshake, raw
 
 if TYPE_CHECKING:
@@ -163,62 +163,6 @@ async def test_clients_moved_to_another_process_on_the_same_port_get_each_event_
 
 
 # ---- behind nginx
-
-
-@pytest.fixture(scope="session")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """nginx as Debian ships it, unpacked beside the test, not installed."""
-    home = tmp_path_factory.mktemp("nginx")
-    for command in (["apt-get", "-qq", "download", "nginx"], ["sh", "-c", "dpkg -x nginx_*.deb ."]):
-        with suppress(FileNotFoundError):
-            subprocess.run(command, cwd=home, capture_output=True)
-    binary = home / "usr/sbin/nginx"
-    if not binary.exists():
-        pytest.skip("apt-get download nginx: not possible here")
-    return binary
-
-
-def start_nginx(binary: Path, home: Path, port: int, upstream: int) -> subprocess.Popen[bytes]:
-    """nginx with TLS in front of a relay, configured as in the README, with kept connections to the relay."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days",
-         "1", "-subj", "/CN=chat.test", "-addext", "subjectAltName=DNS:chat.test"],
-        cwd=home, check=True, capture_output=True,
-    )  # fmt: skip
-    temporary = "\n".join(
-        f"{kind}_temp_path {home}/t;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (home / "nginx.conf").write_text(f"""
-        daemon off; pid {home}/pid; error_log stderr; {"user root;" if os.geteuid() == 0 else ""}
-        events {{}}
-        http {{
-            access_log off; {temporary}
-            map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
-            upstream relay {{ server 127.0.0.1:{upstream}; keepalive 4; }}
-            server {{
-                listen 127.0.0.1:{port} ssl;
-                ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem;
-                location / {{
-                    proxy_pass http://relay;
-                    proxy_http_version 1.1;
-                    proxy_set_header Host $host;
-                    proxy_set_header Upgrade $http_upgrade;
-                    proxy_set_header Connection $connection_upgrade;
-                    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                    proxy_buffering off; proxy_read_timeout 60s;
-                }}
-            }}
-        }}""")
-    return subprocess.Popen([binary, "-p", home, "-c", home / "nginx.conf"], stderr=subprocess.DEVNULL)
-
-
-async def accepts(port: int) -> None:
-    """Wait until connections to a port are accepted."""
-    for _ in range(200):
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("sockets", KINDS)

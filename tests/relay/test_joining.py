@@ -29,6 +29,7 @@ from tests.relay.conftest import Running, StartRelay, cursors, expire, warn
 if TYPE_CHECKING:
     from relay.delivery.connection import Connection as Client
     from relay.delivery.connection import Handler
+    from relay.records import Cursor
     from tests.conftest import Connection, Instance
 
 
@@ -42,7 +43,7 @@ class FakeTransport:
         self.credit = 0
         self.is_slow = False
 
-    def write(self, frame: bytes) -> bool:
+    def write(self, frame: bytes, cursor: Cursor | None = None) -> bool:
         if self.closed is None:
             self.frames.append(json.loads(frames.payload(frame)))
         return self.closed is None
