@@ -103,6 +103,16 @@ set local client_min_messages = warning;
 \ir relay/relay_receipts.sql
 \ir relay/relay_rescue.sql
 
+-- webhooks for users who are not connected
+\ir relay/first_event_since.sql
+\ir push/push_verdict.sql
+\ir push/push_read.sql
+\ir push/push_claim.sql
+\ir push/push_result.sql
+\ir push/list_push_backlog.sql
+\ir push/push_backlog.sql
+\ir push/push_history.sql
+
 -- blocks
 \ir moderation/block_user.sql
 \ir moderation/unblock_user.sql
@@ -116,7 +126,6 @@ set local client_min_messages = warning;
 \ir announce/list_upcoming.sql
 \ir announce/upcoming.sql
 \ir announce/lateness.sql
-\ir relay/first_event_since.sql
 \ir relay/list_unreached_warnings.sql
 \ir relay/unreached_warnings.sql
 \ir relay/delivery_report.sql
@@ -135,12 +144,14 @@ set local client_min_messages = warning;
 \ir health/check_not_purged.sql
 \ir health/check_relays.sql
 \ir health/check_listeners.sql
+\ir health/check_push.sql
 \ir health/check_sql_drift.sql
 \ir health/check_indexes.sql
 \ir health/check_access.sql
 \ir health/run_checks.sql
 \ir health/list_health.sql
 \ir health/health.sql
+\ir health/list_gauges.sql
 \ir relay/relay_status.sql
 \ir health/examine_server.sql
 \ir health/examine_jobs.sql

@@ -8,7 +8,7 @@ as $$
 declare
     v_count integer;
 begin
-    -- Purpose: do our roles have the tables, columns and rights that they need?
+    -- Purpose: check that our roles have the tables, columns and rights that they need.
     -- Returns: one row.
     -- Locks:   none; reads the catalog.
     -- Access:  after_hours_dba.

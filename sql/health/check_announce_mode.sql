@@ -9,7 +9,7 @@ declare
     v_loops integer;
     v_mode record;
 begin
-    -- Purpose: how late are events to be expected: are both loops running?
+    -- Purpose: check that both loops are running, and tell the lateness to expect.
     -- Returns: one row. Owned by the jobs role, a member of pg_monitor.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
@@ -18,13 +18,13 @@ begin
     select count(*) into v_loops
     from pg_stat_activity as a
     where a.datname = current_database() and a.query ilike 'call after\_hours.announce\_loop%' and a.state <> 'idle';
-    -- the first minute of a server has announce_boot alone
+    -- In the first minute after a server's start only announce_boot runs.
     ok := v_mode.mode = 'tick' or v_loops >= 2
         or (v_loops = 1 and pg_postmaster_start_time() > clock_timestamp() - interval '70 seconds');
     detail := case
         when v_mode.mode = 'tick' then format('tick: expect up to a minute of lateness (%s)', v_mode.reason)
         when ok then format('loop: expect 20 ms of lateness (%s)', v_mode.reason)
-        when v_loops = 1 then 'loop, but 1 of 2 loops is running: expect 20 ms, up to a minute should this one end too'
+        when v_loops = 1 then 'loop, but 1 of 2 loops is running: expect 20 ms, up to a minute if this one ends too'
         else 'loop, but 0 of 2 loops are running: nothing is announced before pg_cron starts one at a full minute'
     end;
     next_command := case when not ok then 'wait for the next minute, when pg_cron starts both; then select * from after_hours.jobs;' end;

@@ -13,7 +13,7 @@ declare
     end;
     v_since timestamptz := (select s.announce_since from after_hours.settings as s);
 begin
-    -- Purpose: do scheduled runs announce?
+    -- Purpose: check that scheduled runs announce.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -26,14 +26,14 @@ begin
     elsif v_since > p_now then
         ok := false;
         detail := format('nothing that ends before %s is announced: settings.announce_since lies ahead', after_hours.iso_utc(v_since));
-        next_command := 'if the clock is right now, give the true instant of the installation (what ended before it is never announced): '
+        next_command := 'if the clock is correct now, set the instant of the installation (earlier ends are never announced): '
             'update after_hours.settings set announce_since = …;';
     else
         ok := coalesce(v_heartbeat between p_now - v_allowed and p_now + interval '5 seconds', false);
         detail := case
             when v_heartbeat is null then 'no scheduled run has announced yet'
             when v_heartbeat > p_now + interval '5 seconds' then format(
-                'none since the clock was set back: the last heartbeat says %s, it is %s', after_hours.iso_utc(v_heartbeat),
+                'none since the clock was set back: the last heartbeat is of %s, the time is %s', after_hours.iso_utc(v_heartbeat),
                     after_hours.iso_utc(p_now)
             )
             else format('last heartbeat %s s ago', round(extract(epoch from p_now - v_heartbeat)))

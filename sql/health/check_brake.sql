@@ -8,7 +8,7 @@ as $$
 declare
     v_brake record;
 begin
-    -- Purpose: does the brake let the next purge run delete?
+    -- Purpose: check that the brake lets the next purge run delete.
     -- Returns: one row.
     -- Locks:   none; counts what is overdue.
     -- Access:  after_hours_dba.
@@ -17,7 +17,7 @@ begin
     ok := not v_brake.is_on;
     detail := case
         when v_brake.is_on then v_brake.reason
-        else format('%s matches are overdue; the brake falls above %s', v_brake.due_matches, v_brake.match_limit)
+        else format('%s matches are overdue; the brake engages above %s', v_brake.due_matches, v_brake.match_limit)
     end;
     next_command := v_brake.hint;
     return next;

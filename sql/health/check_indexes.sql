@@ -8,7 +8,7 @@ as $$
 declare
     v_invalid text;
 begin
-    -- Purpose: are all of our indexes on the application's tables there and valid?
+    -- Purpose: check that our indexes on the application's tables exist and are valid.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -27,7 +27,7 @@ begin
         where c.relname = w.name and c.relnamespace = 'public'::regnamespace and i.indisvalid
     );
     ok := v_invalid is null;
-    detail := coalesce('missing or invalid: ' || v_invalid, 'all indexes are there and valid');
+    detail := coalesce('missing or invalid: ' || v_invalid, 'all indexes exist and are valid');
     next_command := case when not ok then
         format('drop index concurrently if exists public.%s; then run sql/changes/0002_indexes.sql again with psql',
             split_part(v_invalid, ',', 1))

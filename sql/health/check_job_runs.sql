@@ -9,7 +9,7 @@ as $$
 declare
     v_failed text;
 begin
-    -- Purpose: did the latest run of each job succeed?
+    -- Purpose: check that the latest run of each job succeeded.
     -- Returns: one row. Owned by the jobs role: row security of pg_cron hides the runs from other roles.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.

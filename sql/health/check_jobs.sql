@@ -9,7 +9,7 @@ as $$
 declare
     v_missing text;
 begin
-    -- Purpose: does pg_cron have all our jobs as planned?
+    -- Purpose: check that pg_cron has our jobs as planned.
     -- Returns: one row. Owned by the jobs role: row security of pg_cron hides them from other roles.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.

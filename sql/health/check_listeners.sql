@@ -8,7 +8,7 @@ as $$
 declare
     v_deaf text;
 begin
-    -- Purpose: does each relay hear NOTIFY?
+    -- Purpose: check that each relay receives NOTIFY.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -20,9 +20,9 @@ begin
     from after_hours.relays as r
     where r.state <> 'live' or r.mode is distinct from 'notify' or r.seen_at <= p_now - interval '30 seconds';
     ok := v_deaf is null;
-    detail := coalesce('not live by NOTIFY: ' || v_deaf, 'every relay hears NOTIFY');
+    detail := coalesce('not live, or without NOTIFY: ' || v_deaf, 'every relay receives NOTIFY');
     next_command := case when not ok
-        then 'curl the relay''s admin address: /readyz says why; a transaction pooler in front of LISTEN is the usual cause' end;
+        then 'curl the relay''s admin address: /readyz shows the reason; a transaction pooler in front of LISTEN is the usual cause' end;
     return next;
 end
 $$;

@@ -8,7 +8,7 @@ as $$
 declare
     v_failures record;
 begin
-    -- Purpose: does an overdue match resist deletion?
+    -- Purpose: check that no overdue match failed to be deleted.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -16,11 +16,11 @@ begin
     select count(*) as n, min(f.first_at) as first_at, (array_agg(f.message))[1] as message
     into v_failures
     from after_hours.purge_failures as f
-    where f.sqlstate not in ('23503', '23001'); -- kept by a row of the application that references it: a natural hold
+    where f.sqlstate not in ('23503', '23001'); -- no fault: a row of the application references the match
     ok := v_failures.n = 0;
     detail := case
-        when ok then 'no overdue match resists deletion'
-        else format('%s overdue matches can''t be deleted since %s: %s',
+        when ok then 'no deletion of an overdue match has failed'
+        else format('%s overdue matches could not be deleted since %s: %s',
             v_failures.n, after_hours.iso_utc(v_failures.first_at), left(v_failures.message, 200))
     end;
     next_command := case when not ok then 'select * from after_hours.not_purged;' end;

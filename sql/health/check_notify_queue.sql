@@ -8,7 +8,7 @@ as $$
 declare
     v_usage double precision := pg_notification_queue_usage();
 begin
-    -- Purpose: do NOTIFYs get through?
+    -- Purpose: check the notification queue of the server.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -17,7 +17,7 @@ begin
     detail := format('%s %% of the notification queue is in use', round((v_usage * 100)::numeric, 1))
         || case when v_usage > 0.5 then '; events are written without NOTIFY, relays see them by polling' else '' end;
     next_command := case when not ok then
-        'a listener sits in an open transaction; find it: select pid, usename, xact_start from pg_stat_activity where '
+        'a listener has an open transaction; find it: select pid, usename, xact_start from pg_stat_activity where '
             'state like ''idle in transaction%'' order by xact_start;'
     end;
     return next;

@@ -10,7 +10,7 @@ declare
     v_late record;
     v_holder integer;
 begin
-    -- Purpose: is something due that is not announced, and which process holds it up?
+    -- Purpose: check that nothing due is waiting, and find the process that has locked it.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -19,7 +19,7 @@ begin
     into v_late
     from after_hours.list_upcoming(p_now) as u
     where u.due_at < p_now - interval '2 seconds';
-    -- whoever holds the row lock of the oldest: its transaction stands in the row's xmax
+    -- The process that has locked the oldest row: its transaction id is the row's xmax.
     select l.pid
     into v_holder
     from (
@@ -41,7 +41,7 @@ begin
     next_command := case
         when ok then null
         when v_holder is not null
-            then format('select * from pg_stat_activity where pid = %s; then, if it may go: select pg_terminate_backend(%s);',
+            then format('select * from pg_stat_activity where pid = %s; then, if it can be ended: select pg_terminate_backend(%s);',
                 v_holder, v_holder)
         else 'select * from after_hours.announce_due();'
     end;

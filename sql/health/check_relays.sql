@@ -9,7 +9,7 @@ declare
     v_seen integer;
     v_live integer;
 begin
-    -- Purpose: does at least one relay read events? A relay that stopped properly takes its row along.
+    -- Purpose: check that a relay is live. A relay that stops in order removes its row.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -19,7 +19,7 @@ begin
     from after_hours.relays as r;
     ok := v_live > 0;
     detail := format('%s of %s relays are live', v_live, v_seen);
-    next_command := case when not ok then 'where the relay should run: python -m relay check' end;
+    next_command := case when not ok then 'on the machine of the relay: python -m relay check' end;
     return next;
 end
 $$;

@@ -8,16 +8,16 @@ as $$
 declare
     v_launcher boolean := exists (select from pg_stat_activity as a where a.backend_type = 'pg_cron launcher');
 begin
-    -- Purpose: is pg_cron alive?
+    -- Purpose: check that pg_cron's launcher is running.
     -- Returns: one row. Owned by the jobs role, a member of pg_monitor.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     check_name := 'scheduler';
     ok := v_launcher;
     detail := case when v_launcher then 'the pg_cron launcher is running'
-        else 'there is no pg_cron launcher: nothing is scheduled any more' end;
+        else 'the pg_cron launcher is not running: no job starts' end;
     next_command := case when not ok
-        then 'restart PostgreSQL, e.g. systemctl restart postgresql (pg_cron 1.4 does not come back by itself)' end;
+        then 'restart PostgreSQL, e.g. systemctl restart postgresql (pg_cron 1.4 does not restart its launcher)' end;
     return next;
 end
 $$;

@@ -8,7 +8,7 @@ as $$
 declare
     v_aside record;
 begin
-    -- Purpose: has announcing a session raised an error?
+    -- Purpose: check that announcing raised no error.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -19,10 +19,10 @@ begin
     ok := v_aside.n = 0;
     detail := case
         when ok then 'no announcement has raised an error'
-        else format('%s sessions can''t be announced since %s: %s', v_aside.n, after_hours.iso_utc(v_aside.first_at),
+        else format('%s sessions could not be announced since %s: %s', v_aside.n, after_hours.iso_utc(v_aside.first_at),
             left(v_aside.message, 200))
     end;
-    next_command := case when not ok then 'select * from after_hours.set_aside; mend the cause: they are tried again by themselves' end;
+    next_command := case when not ok then 'select * from after_hours.set_aside; fix the cause; they are retried automatically' end;
     return next;
 end
 $$;

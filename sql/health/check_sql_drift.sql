@@ -8,15 +8,15 @@ as $$
 declare
     v_drift text;
 begin
-    -- Purpose: are routines and views what sql/ made of them?
+    -- Purpose: check that routines and views are as sql/ created them.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
     check_name := 'sql_drift';
     select string_agg(format('%s %s: %s', d.kind, d.identity, d.drift), ', ') into v_drift from after_hours.sql_drift as d;
     ok := v_drift is null;
-    detail := coalesce(v_drift, 'routines and views are as sql/ made them');
-    next_command := case when not ok then 'alembic upgrade head (or psql -1 -f sql/install.sql) puts them back' end;
+    detail := coalesce(v_drift, 'routines and views are as sql/ created them');
+    next_command := case when not ok then 'alembic upgrade head (or psql -1 -f sql/install.sql) restores them' end;
     return next;
 end
 $$;

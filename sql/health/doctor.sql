@@ -6,9 +6,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Purpose: everything that can be examined from SQL: server, pg_cron, roles, other people's schema, vacuum.
-    --          health is what is wrong now; doctor also says what will be.
-    -- Returns: a row per subject, what needs attention first; never raises.
+    -- Purpose: everything that can be examined by SQL: server, pg_cron, roles, the application's schema, vacuum.
+    --          health shows what fails now; doctor also shows what will fail.
+    -- Returns: a row per subject, failed ones first; never raises.
     -- Locks:   none; reads the catalog.
     -- Access:  after_hours_dba.
     return query
@@ -21,8 +21,8 @@ begin
 end
 $$;
 comment on function after_hours.doctor() is
-'Examines server, pg_cron, roles, rights, settings, other people''s foreign keys and triggers, vacuum and indexes; says '
-'for each what to do. What needs attention comes first.';
+'Examines server, pg_cron, roles, rights, settings, foreign keys and triggers of the application, vacuum and indexes, with '
+'advice for each. Failed subjects come first.';
 alter function after_hours.doctor() owner to after_hours_owner;
 revoke all on function after_hours.doctor() from public;
 grant execute on function after_hours.doctor() to after_hours_dba;

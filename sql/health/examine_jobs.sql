@@ -10,11 +10,11 @@ declare
     v_workers boolean := coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean;
     v_text text;
 begin
-    -- Purpose: are the planned jobs there, and do they connect to this server?
+    -- Purpose: examine the planned jobs: present, and connecting to this server.
     -- Returns: a row per subject. Owned by the jobs role: row security of pg_cron hides its jobs from other roles.
     -- Locks:   none.
     -- Access:  after_hours_jobs.
-    -- row security shows the jobs of this role only; those of others are looked at from the schema's install
+    -- Row security shows the jobs of this role only; jobs of other roles are checked at installation.
     subject := 'jobs';
     select string_agg(format('%s runs in %s', j.jobname, j.database), ', ')
     into v_text
@@ -25,7 +25,7 @@ begin
         from after_hours.list_jobs() as l
         where l.schedule is null or not l.is_active
     );
-    finding := coalesce(v_text, case when ok then 'all planned jobs are there and active'
+    finding := coalesce(v_text, case when ok then 'all planned jobs exist and are active'
         else 'some planned jobs are missing or inactive' end);
     advice := case when not ok then 'select * from after_hours.jobs; then: select * from after_hours.install_jobs();' end;
     return next;

@@ -50,7 +50,7 @@ begin
 
     subject := 'pg_cron launcher';
     ok := exists (select from pg_stat_activity as a where a.backend_type = 'pg_cron launcher');
-    finding := case when ok then 'running' else 'not running: nothing is scheduled any more' end;
+    finding := case when ok then 'running' else 'not running: no job starts' end;
     advice := case when not ok then 'restart PostgreSQL' end;
     return next;
 
@@ -59,18 +59,18 @@ begin
     ok := coalesce(v_count >= 8, false) and (not v_workers or current_setting('max_worker_processes')::integer > 8);
     finding := format('cron.max_running_jobs = %s, max_worker_processes = %s', coalesce(v_count::text, 'unknown'),
         current_setting('max_worker_processes'));
-    advice := case when not ok then 'our jobs hold up to 5 places at a time; raise both settings above 8 and restart' end;
+    advice := case when not ok then 'up to 5 of our jobs run at a time; raise both settings above 8 and restart' end;
     return next;
 
-    -- what would cut a run short, or change what it sees, wherever it is set
+    -- Settings that would end a run early or change what it reads, at every level where they can be set.
     for v_row in
         select w.name, w.wanted, w.why
         from (
             values
-            ('statement_timeout', '0', 'it counts a whole announce_loop and a whole purge'),
+            ('statement_timeout', '0', 'it applies to a whole announce_loop and a whole purge'),
             ('transaction_timeout', '0', 'the server ends the session'),
             ('idle_in_transaction_session_timeout', '0', 'the server ends the session'),
-            ('default_transaction_isolation', 'read committed', 'announcing reads after it has waited'),
+            ('default_transaction_isolation', 'read committed', 'announcing must read after it has slept'),
             ('default_transaction_read_only', 'off', 'nothing could be written')
         ) as w (name, wanted, why)
     loop
@@ -132,7 +132,7 @@ begin
 end
 $$;
 comment on function after_hours.examine_server() is
-'What of server, pg_cron and role settings is known to break jobs. Read it as select * from after_hours.doctor();';
+'Properties of server, pg_cron and roles that are known to break jobs. Read it as select * from after_hours.doctor();';
 alter function after_hours.examine_server() owner to after_hours_jobs;
 revoke all on function after_hours.examine_server() from public;
 grant execute on function after_hours.examine_server() to after_hours_owner;

@@ -5,7 +5,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: are the application's tables vacuumed often enough, are all their indexes valid?
+    -- Purpose: examine the application's tables: vacuum and indexes.
     -- Returns: a row per table, and one per invalid index.
     -- Locks:   none; reads the catalog.
     -- Access:  internal.

@@ -14,7 +14,7 @@ as $$
         'check_scheduler', 'check_jobs', 'check_job_runs', 'check_announce_mode',
         'check_announcing', 'check_overdue_events', 'check_set_aside', 'check_notify_queue',
         'check_purge', 'check_brake', 'check_not_purged',
-        'check_relays', 'check_listeners',
+        'check_relays', 'check_listeners', 'check_push',
         'check_sql_drift', 'check_indexes', 'check_access'
     ]) as c;
 $$;

@@ -34,6 +34,8 @@ as $$
         ('after_hours_owner', 'public', 'after_hours_matches', 'update', 'expires_at'),
         ('after_hours_owner', 'public', 'after_hours_messages', 'select', null),
         ('after_hours_eraser', 'public', 'after_hours_sessions', 'select', null),
+        ('after_hours_eraser', 'public', 'after_hours_sessions', 'update', 'warned_for'),
+        ('after_hours_eraser', 'public', 'after_hours_sessions', 'update', 'expired_for'),
         ('after_hours_eraser', 'public', 'after_hours_matches', 'select', null),
         ('after_hours_eraser', 'public', 'after_hours_matches', 'delete', null),
         ('after_hours_eraser', 'public', 'after_hours_messages', 'select', null),
@@ -51,7 +53,8 @@ as $$
         values
         ('after_hours_owner', 'public'), ('after_hours_eraser', 'public'), ('after_hours_app', 'public'), ('after_hours_jobs', 'cron'),
         ('after_hours_eraser', 'after_hours'), ('after_hours_jobs', 'after_hours'), ('after_hours_app', 'after_hours'),
-        ('after_hours_relay', 'after_hours'), ('after_hours_moderator', 'after_hours'), ('after_hours_dba', 'after_hours')
+        ('after_hours_relay', 'after_hours'), ('after_hours_push', 'after_hours'),
+        ('after_hours_moderator', 'after_hours'), ('after_hours_dba', 'after_hours')
     ),
 
     tables as (
@@ -100,7 +103,7 @@ as $$
     select 'database ' || current_database(), 'connect for ' || r.rolname,
         format('grant connect on database %I to %I;', current_database(), r.rolname)
     from pg_roles as r
-    where r.rolname in ('after_hours_jobs', 'after_hours_app', 'after_hours_relay')
+    where r.rolname in ('after_hours_jobs', 'after_hours_app', 'after_hours_relay', 'after_hours_push')
         and not has_database_privilege(r.oid, current_database(), 'connect')
     union all
     -- who may execute a routine stands in its header, and a test compares that with the grants

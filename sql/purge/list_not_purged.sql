@@ -25,7 +25,7 @@ begin
         m.id, m.expires_at, (m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC',
         case
             when h.first_id is not null then 'held'
-            when f.sqlstate = '23503' then 'referenced'
+            when f.sqlstate in ('23503', '23001') then 'referenced' -- 23001: a RESTRICT key, from PostgreSQL 18 on
             when f.match_id is not null then 'set aside'
             when v_run.status in ('braked', 'paused') then v_run.status
             else 'left'

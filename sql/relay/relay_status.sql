@@ -17,7 +17,7 @@ declare
 begin
     -- Purpose: data for a relay's page /ops: aggregates only, no user ids; ids inside messages are masked. Each part in a
     --          handler of its own: one that raises is null, and a row of health says why.
-    -- Returns: JSON text: log position, heartbeat, relays, health, jobs, purges of 14 days, backlog, lateness of 24 hours
+    -- Returns: JSON text: log position, heartbeat, relays, health, gauges, jobs, purges of 14 days, backlog, lateness of 24 hours
     --          (of at most 50,000 events), deadlines of the next 30 minutes (of at most 1,000 of each), receipts.
     -- Locks:   none; takes some 10 ms, a second with a large backlog.
     -- Access:  after_hours_relay.
@@ -73,6 +73,10 @@ begin
                     'next', regexp_replace(h.next_command, $2, '(id)', 'g')
                 ))
                 from after_hours.health as h
+            $q$),
+            ('gauges', $q$
+                select json_agg(json_build_object('name', g.name, 'value', g.value, 'description', g.description))
+                from after_hours.list_gauges() as g
             $q$),
             ('jobs', $q$
                 select json_agg(json_build_object(
@@ -156,7 +160,7 @@ begin
 end
 $$;
 comment on function after_hours.relay_status() is
-'Aggregates for /ops as JSON: log position, relays, health, jobs, purges, backlog, lateness, deadlines ahead, receipts. '
+'Aggregates for /ops as JSON: log position, relays, health, gauges, jobs, purges, backlog, lateness, deadlines ahead, receipts. '
 'No user ids.';
 alter function after_hours.relay_status() owner to after_hours_owner;
 revoke all on function after_hours.relay_status() from public;

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).resolve().parents[2]
 CHANGES = sorted((REPO / "sql" / "changes").glob("*.sql"))
+PREVIOUS, HEAD = (path.name[:4] for path in CHANGES[-2:])
 
 
 class Migrated:
@@ -105,8 +106,8 @@ def test_upgrade_again_changes_nothing_but_the_ledger(empty: Migrated) -> None:
 def test_one_step_back_and_forth(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     before = empty.schema()
-    assert "0005 (head)" in empty.alembic("current").stdout
-    for revision in ("0004", "0003", "0002", "0001"):
+    assert f"{HEAD} (head)" in empty.alembic("current").stdout
+    for revision in reversed([path.name[:4] for path in CHANGES[:-1]]):
         empty.alembic("downgrade", "-1")
         assert revision in empty.alembic("current").stdout
         assert empty.query("select ok from after_hours.health where check_name = 'sql_drift'") == [(True,)]
@@ -125,14 +126,14 @@ def test_the_applications_own_alembic_is_left_alone(empty: Migrated) -> None:
         empty.alembic("upgrade", "head")
         empty.alembic("upgrade", "head")
         assert empty.query("select version_num from public.alembic_version") == [("0002",)]
-        assert "0005 (head)" in empty.alembic("current").stdout
+        assert f"{HEAD} (head)" in empty.alembic("current").stdout
         empty.alembic("downgrade", "base")
         assert empty.query("select version_num from public.alembic_version") == [("0002",)]
     finally:
         empty.query("drop table public.alembic_version")
 
 
-@pytest.mark.parametrize("version", ["0004", "0005"])
+@pytest.mark.parametrize("version", [PREVIOUS, HEAD])
 def test_a_row_of_ours_in_alembic_version_moves_over_once(empty: Migrated, version: str) -> None:
     """Beside one of the application's."""
     empty.alembic("upgrade", "head")
@@ -143,7 +144,7 @@ def test_a_row_of_ours_in_alembic_version_moves_over_once(empty: Migrated, versi
     try:
         empty.alembic("upgrade", "head")
         assert empty.query("select version_num from public.alembic_version") == [("f00d",)]
-        assert empty.query("select version_num from public.after_hours_alembic_version") == [("0005",)]
+        assert empty.query("select version_num from public.after_hours_alembic_version") == [(HEAD,)]
         assert empty.schema() == before
     finally:
         empty.query("drop table public.alembic_version")
@@ -153,7 +154,7 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     stored = OTHER_ISO_UTC.format("old")
     empty.query(
-        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('0004', 'x', $sql${stored}$sql$)"
+        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('{PREVIOUS}', 'x', $sql${stored}$sql$)"
     )
     empty.alembic("downgrade", "-1")
     assert empty.query("select after_hours.iso_utc(now())") == [("old",)]
@@ -161,7 +162,7 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     assert empty.query("select after_hours.iso_utc('2026-11-24 03:00Z')") == [("2026-11-24T03:00:00.000Z",)]
 
 
-ROLES = ("owner", "eraser", "jobs", "app", "relay", "moderator", "dba")
+ROLES = ("owner", "eraser", "jobs", "app", "relay", "push", "moderator", "dba")
 STRANGER = "create role after_hours_stranger login"
 
 
@@ -406,7 +407,7 @@ def test_printed_sql_installs(empty: Migrated, tmp_path: Path) -> None:
     result = empty.psql("-f", str(script))
     assert result.returncode == 0, result.stderr
     assert empty.schema() == by_alembic
-    assert "0005 (head)" in empty.alembic("current").stdout
+    assert f"{HEAD} (head)" in empty.alembic("current").stdout
 
 
 def test_an_edited_change_is_refused(shared: Migrated, tmp_path: Path) -> None:
