@@ -177,10 +177,12 @@ def test_they_answer_and_name_what_is_missing(dba: Connection, damage: str) -> N
                 with dba.transaction():
                     dba.execute(f"select v::text from after_hours.{view} as v".encode()).fetchall()
             except psycopg.Error as error:
-                clear = str(error.sqlstate).startswith("AH") or NO_ENTRY.match(str(error))
-                assert missing and clear, f"{view}: {error}"  # noqa: PT017 - most of them raise nothing
+                is_clear = bool(missing) and (str(error.sqlstate).startswith("AH") or NO_ENTRY.match(str(error)))
+                assert is_clear, f"{view}: {error}"  # noqa: PT017 - most of them raise nothing
         dba.execute("reset session authorization")
-        status = json.loads(dba.execute("select after_hours.relay_status()").fetchone()[0])
+        answer = dba.execute("select after_hours.relay_status()").fetchone()
+        assert answer is not None
+        status = json.loads(answer[0])
         assert {"serverTime", "heartbeatAgeSeconds", "backlog", "jobs", "upcoming"} <= set(status)
         assert names <= {row["check"] for row in status["health"]}
 
