@@ -41,6 +41,13 @@ begin
     if not has_schema_privilege('after_hours_jobs', 'cron', 'usage') then
         grant usage on schema cron to after_hours_jobs;
     end if;
+    -- pg_cron gives these to PUBLIC, and hides other roles' rows by row security
+    if not has_table_privilege('after_hours_jobs', 'cron.job', 'select')
+        or not has_table_privilege('after_hours_jobs', 'cron.job_run_details', 'select')
+        or not has_table_privilege('after_hours_jobs', 'cron.job_run_details', 'delete') then
+        grant select on cron.job to after_hours_jobs;
+        grant select, delete on cron.job_run_details to after_hours_jobs;
+    end if;
 end
 $$;
 

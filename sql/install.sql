@@ -11,6 +11,8 @@ set local client_min_messages = warning;
 \ir common/is_paused.sql
 \ir common/log_settings.sql
 \ir common/is_row_error.sql
+\ir health/list_missing.sql
+\ir health/assert_access.sql
 
 -- announcing: row -> event -> NOTIFY
 \ir announce/open_epoch.sql
@@ -130,16 +132,33 @@ set local client_min_messages = warning;
 \ir health/list_sql_objects.sql
 \ir health/sql_drift.sql
 \ir health/check_scheduler.sql
+\ir health/check_jobs.sql
+\ir health/check_job_runs.sql
+\ir health/check_announce_mode.sql
 \ir health/check_announcing.sql
-\ir health/check_retention.sql
+\ir health/check_overdue_events.sql
+\ir health/check_set_aside.sql
+\ir health/check_notify_queue.sql
+\ir health/check_purge.sql
+\ir health/check_brake.sql
+\ir health/check_not_purged.sql
 \ir health/check_relays.sql
+\ir health/check_listeners.sql
 \ir health/check_push.sql
-\ir health/check_schema.sql
+\ir health/check_sql_drift.sql
+\ir health/check_indexes.sql
+\ir health/check_access.sql
+\ir health/run_checks.sql
+\ir health/list_health.sql
 \ir health/health.sql
 \ir health/list_gauges.sql
 \ir relay/relay_status.sql
 \ir health/examine_server.sql
+\ir health/examine_jobs.sql
+\ir health/examine_access.sql
 \ir health/list_exposures.sql
+\ir health/examine_dependencies.sql
+\ir health/examine_tables.sql
 \ir health/doctor.sql
 \ir health/help.sql
 

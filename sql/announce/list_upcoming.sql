@@ -14,6 +14,7 @@ begin
     -- Returns: a row per event.
     -- Locks:   none; two index scans.
     -- Access:  after_hours_dba.
+    perform after_hours.assert_access('public.after_hours_sessions');
     select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
     return query
     (

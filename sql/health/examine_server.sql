@@ -13,7 +13,7 @@ declare
     v_count integer;
 begin
     -- Purpose: everything about server, pg_cron and role settings that is known to break jobs, as far as SQL can see.
-    -- Returns: a row per subject. Owned by the jobs role (pg_monitor): others see neither settings nor pg_cron's tables.
+    -- Returns: a row per subject. Owned by the jobs role (pg_monitor): others do not see the settings.
     -- Locks:   none.
     -- Access:  after_hours_jobs.
     subject := 'server version';
@@ -43,8 +43,8 @@ begin
     return next;
 
     subject := 'pg_cron database';
-    ok := current_setting('cron.database_name') = current_database();
-    finding := current_setting('cron.database_name');
+    finding := coalesce(current_setting('cron.database_name', true), 'pg_cron is not loaded');
+    ok := finding = current_database();
     advice := case when not ok then format('set cron.database_name = ''%s'' and restart', current_database()) end;
     return next;
 
@@ -55,37 +55,11 @@ begin
     return next;
 
     subject := 'pg_cron capacity';
-    v_count := current_setting('cron.max_running_jobs')::integer;
-    ok := v_count >= 8 and (not v_workers or current_setting('max_worker_processes')::integer > 8);
-    finding := format('cron.max_running_jobs = %s, max_worker_processes = %s', v_count, current_setting('max_worker_processes'));
+    v_count := current_setting('cron.max_running_jobs', true)::integer;
+    ok := coalesce(v_count >= 8, false) and (not v_workers or current_setting('max_worker_processes')::integer > 8);
+    finding := format('cron.max_running_jobs = %s, max_worker_processes = %s', coalesce(v_count::text, 'unknown'),
+        current_setting('max_worker_processes'));
     advice := case when not ok then 'up to 5 of our jobs run at a time; raise both settings above 8 and restart' end;
-    return next;
-
-    -- Row security shows the jobs of this role only; jobs of other roles are checked at installation.
-    subject := 'jobs';
-    select string_agg(format('%s runs in %s', j.jobname, j.database), ', ')
-    into v_text
-    from cron.job as j
-    where j.jobname like 'after\_hours\_%@' || current_database() and j.database <> current_database();
-    ok := v_text is null and not exists (
-        select
-        from after_hours.list_jobs() as l
-        where l.schedule is null or not l.is_active
-    );
-    finding := coalesce(v_text, case when ok then 'all planned jobs exist and are active'
-        else 'some planned jobs are missing or inactive' end);
-    advice := case when not ok then 'select * from after_hours.jobs; then: select * from after_hours.install_jobs();' end;
-    return next;
-
-    subject := 'connections of jobs';
-    select string_agg(distinct format('%s:%s', j.nodename, j.nodeport), ', ')
-    into v_text
-    from cron.job as j
-    where j.database = current_database()
-        and (j.nodeport, j.nodename) is distinct from (current_setting('port')::integer, current_setting('cron.host', true));
-    ok := v_workers or v_text is null;
-    finding := coalesce('jobs connect to ' || v_text, 'jobs connect to this server');
-    advice := case when not ok then 'select * from after_hours.install_jobs(); schedules them anew with the present host and port' end;
     return next;
 
     -- Settings that would end a run early or change what it reads, at every level where they can be set.

@@ -18,7 +18,7 @@ begin
     --          became due since the last run: see after_hours.backlog.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
-    perform after_hours.assert_row_visibility();
+    perform after_hours.assert_access('public.after_hours_matches', 'public.after_hours_messages');
     select r.* into v_run from after_hours.purge_runs as r where r.match_id is null and r.status <> 'running' order by r.id desc limit 1;
     return query
     select
