@@ -11,6 +11,9 @@ set local client_min_messages = warning;
 \ir common/is_paused.sql
 \ir common/log_settings.sql
 \ir common/is_row_error.sql
+\ir common/database_identity.sql
+\ir common/known_identity.sql
+\ir common/is_copy.sql
 \ir health/list_missing.sql
 \ir health/assert_access.sql
 
@@ -41,7 +44,6 @@ set local client_min_messages = warning;
 \ir purge/purge_cutoff.sql
 \ir purge/assert_row_visibility.sql
 \ir purge/has_enforced_key.sql
-\ir purge/database_identity.sql
 \ir purge/latest_slot.sql
 \ir purge/purgeable_matches.sql
 \ir purge/brake.sql

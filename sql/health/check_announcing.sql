@@ -23,6 +23,10 @@ begin
         ok := false;
         detail := format('paused until %s by %s: %s', after_hours.iso_utc(v_pause.until), v_pause.paused_by, v_pause.reason);
         next_command := 'select after_hours.resume_job(''announce'');';
+    elsif after_hours.is_copy() then
+        ok := false;
+        detail := 'this is a copy of another database: nothing is announced, purged or pushed in it';
+        next_command := 'if it takes the original''s place: select after_hours.arm(''why''); runs begin at the next minute';
     elsif v_since > p_now then
         ok := false;
         detail := format('nothing that ends before %s is announced: settings.announce_since lies ahead', after_hours.iso_utc(v_since));

@@ -33,6 +33,12 @@ begin
             message = 'without receipts it is unknown who has acknowledged an event: nothing is pushed',
             hint = 'update after_hours.settings set receipts = true;';
     end if;
+    if after_hours.is_copy() then
+        raise exception using
+            errcode = 'AH082',
+            message = 'this is a copy of another database: nothing is pushed from it',
+            hint = 'If it takes the original''s place: select after_hours.arm(''why'');';
+    end if;
     for v_target in select t.* from after_hours.push_targets as t where t.enabled order by t.name loop
         if not exists (select from after_hours.push_state as s where s.target = v_target.name) then
             insert into after_hours.push_state (target, read_to, tokens)
@@ -106,7 +112,7 @@ end
 $$;
 comment on function after_hours.push_claim(text, interval) is
 'Leases pushes to a sender: those that no client has acknowledged within the target''s wait, before their deadline. A lease that '
-'ends without push_result() is given to the next caller. Errors AH080 (lease), AH081 (receipts are off).';
+'ends without push_result() is given to the next caller. Errors AH080 (lease), AH081 (receipts are off), AH082 (a copy).';
 alter function after_hours.push_claim(text, interval) owner to after_hours_owner;
 revoke all on function after_hours.push_claim(text, interval) from public;
 grant execute on function after_hours.push_claim(text, interval) to after_hours_push;

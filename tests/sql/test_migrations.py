@@ -368,6 +368,11 @@ def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Pa
         events = empty.query("select session_id::text, type from after_hours.events order by id")
         assert len(events) == len(set(events)), "nothing is announced twice"
         ends = sorted(session[-1] for session, kind in events if kind == "after_hours:session_expired")
+        with pytest.raises(psycopg.Error, match="nothing is announced in it"):
+            empty.query("select expired from after_hours.announce_due()")
+        (announcing,) = empty.query("select ok, detail from after_hours.health where check_name = 'announcing'")
+        assert announcing == (False, "this is a copy of another database: nothing is announced, purged or pushed in it")
+        empty.query("select after_hours.arm('it takes the place of the original')")
         due = empty.query("select expired from after_hours.announce_due()")[0][0]
         assert (len(ends) + due, set(ends) <= set("1234")) == (4, True), (
             "what was due and not announced is announced now"
@@ -378,7 +383,7 @@ def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Pa
         assert set(before["after_hours.events"]) <= set(after["after_hours.events"])
         assert empty.query("select bool_and(ok) from after_hours.verify_evidence()") == [(True,)]
         empty.query("select after_hours.resume_job('purge')")
-        empty.query("call after_hours.purge(p_override_brake => 'another cluster')")
+        empty.query("call after_hours.purge()")
         left = empty.query("select right(id::text, 1) from public.after_hours_matches order by id")
         assert left == [("2",), ("3",)], "saved and held; the overdue one is deleted"
     finally:
