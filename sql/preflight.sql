@@ -79,7 +79,7 @@ begin
         from (
             values
             ('after_hours_owner', 'nologin', true), ('after_hours_eraser', 'nologin', true), ('after_hours_jobs', 'login', true),
-            ('after_hours_app', 'login', false), ('after_hours_relay', 'login', false),
+            ('after_hours_app', 'login', false), ('after_hours_relay', 'login', false), ('after_hours_push', 'login', false),
             ('after_hours_moderator', 'nologin', false), ('after_hours_dba', 'nologin', false)
         ) as w (rolname, kind, is_owner)
         left join pg_catalog.pg_roles as r on r.rolname = w.rolname
@@ -132,13 +132,13 @@ begin
         v_lines := v_lines || v_row.ddl;
     end if;
 
-    -- CONNECT and USAGE that somebody has taken from PUBLIC: grants.sql gives them to our roles, if it may
+    -- CONNECT and USAGE that were revoked from PUBLIC: grants.sql grants them to our roles, if it may
     if not has_database_privilege('public', c_database, 'connect') and not v_super and not (
         select pg_has_role(d.datdba, 'usage') from pg_catalog.pg_database as d where d.datname = c_database
     ) then
         for v_row in
             select w.rolname
-            from (values ('after_hours_jobs'), ('after_hours_app'), ('after_hours_relay')) as w (rolname)
+            from (values ('after_hours_jobs'), ('after_hours_app'), ('after_hours_relay'), ('after_hours_push')) as w (rolname)
             left join pg_catalog.pg_roles as r on r.rolname = w.rolname
             where r.oid is null or not has_database_privilege(r.oid, c_database, 'connect')
         loop

@@ -35,7 +35,7 @@ end
 $$;
 comment on function after_hours.announce_due(integer) is
 'Announces what is due now: writes events and NOTIFYs them, ends first. Returns counts, rows skipped because locked, '
-'whether more is due, and the next due instant. Waits up to 5 s for a running pass (AH042).';
+'whether more is due, and the next due instant. Waits up to 5 s for a running pass (AH042). Error AH044 in a copy.';
 alter function after_hours.announce_due(integer) owner to after_hours_owner;
 revoke all on function after_hours.announce_due(integer) from public;
 grant execute on function after_hours.announce_due(integer) to after_hours_jobs, after_hours_dba;

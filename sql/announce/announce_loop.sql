@@ -15,6 +15,9 @@ begin
     -- Locks:   after_hours.emitter, at most a second at a time; released by each commit, cancel or kill.
     -- Access:  after_hours_dba, after_hours_jobs.
     set local search_path = pg_catalog, pg_temp;
+    if after_hours.is_copy() then
+        return; -- row announcing of health says so
+    end if;
     if (select m.mode from after_hours.announce_mode() as m) = 'tick' then
         if p_phase < interval '30 seconds' and not after_hours.is_paused('announce') then
             perform after_hours.announce_due();

@@ -14,6 +14,7 @@ begin
     -- Returns: a row per event.
     -- Locks:   none; a few index scans.
     -- Access:  after_hours_dba.
+    perform after_hours.assert_access('public.after_hours_sessions');
     select a.* into v_at from after_hours.announced_to(p_now) as a;
     return query
     select d.due_at, 'after_hours:session_expired', d.session_id, d.user_id, d.deadline

@@ -240,7 +240,7 @@ def test_both_loops_killed_rescue_bridges_and_health_says_so(db: Connection) -> 
     assert not check.ok
     assert "0 of 2 loops are running: nothing is announced" in check.detail
     assert health(db, "overdue_events").detail.startswith("3 due for more than 2 s")
-    assert "pid" not in health(db, "overdue_events").detail, "nobody holds a lock"
+    assert "pid" not in health(db, "overdue_events").detail, "no process holds a lock"
     db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '66 seconds'")
     db.execute("set role after_hours_relay")
     db.execute("select after_hours.relay_rescue()")

@@ -1,4 +1,4 @@
--- start_session, extend_session, end_session: what the application may do, and what it is told when it may not.
+-- start_session, extend_session, end_session: what the application may do, and the errors otherwise.
 begin;
 set local search_path = tap, public;
 select plan(18);
@@ -14,7 +14,7 @@ select is(
 select throws_ok($$select after_hours.start_session(gen_random_uuid(), '-1 minute')$$, 'AH008', null, 'not backwards');
 select throws_ok($$select after_hours.start_session(gen_random_uuid(), '0')$$, 'AH008', null, 'not for no time');
 select throws_ok($$select after_hours.start_session(gen_random_uuid(), '25 hours')$$, 'AH008', null, 'not beyond a day');
-select throws_ok($$select after_hours.start_session(null)$$, '23502', null, 'not for nobody');
+select throws_ok($$select after_hours.start_session(null)$$, '23502', null, 'a session without a user is an error');
 
 select is(
     (select e.expires_at - s.expires_at from started as s, after_hours.extend_session(s.id, '10 minutes') as e),

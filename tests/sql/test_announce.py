@@ -280,3 +280,39 @@ def test_tick_mode_announces_once_and_returns(db: Connection, connect: Connect) 
     assert events(db) == []
     jobs.execute("call after_hours.announce_loop('0.25 s')")
     assert len(events(db)) == 1
+
+
+def test_a_copy_announces_and_pushes_nothing_before_it_is_released(db: Connection, connect: Connect) -> None:
+    """As after pg_dump into another cluster: the epochs are those of a server with another system identifier."""
+    db.execute("update after_hours.epochs set system_identifier = 1")
+    session(db, "-1 second")
+    jobs = connect("after_hours_jobs")
+    jobs.execute("call after_hours.announce_loop('0.25 s')")  # would last up to two minutes if it did not look
+    with pytest.raises(psycopg.Error, match="nothing is announced in it") as caught:
+        announce(db)
+    assert caught.value.sqlstate == "AH044"
+    with pytest.raises(psycopg.Error, match="nothing is pushed from it"):
+        db.execute("select * from after_hours.push_claim('test')")
+    assert events(db) == []
+    health = "select check_name from after_hours.health where detail ~ 'copy|identity' and not ok order by 1"
+    assert [row.check_name for row in db.execute(health)] == ["announcing", "brake"]
+    db.execute("select after_hours.arm('it takes the place of the original')")
+    assert announce(db).expired == 1
+    assert db.execute(health).fetchall() == []
+
+
+@pytest.mark.parametrize("status", ["braked", "paused"])
+def test_a_run_that_did_nothing_here_does_not_release_a_copy(db: Connection, status: str) -> None:
+    db.execute("update after_hours.epochs set system_identifier = 1")
+    db.execute(
+        "insert into after_hours.purge_runs (trigger, status, lease_until, run_by, backend_pid, retention, cutoff, batch_size, "
+        "system_identifier, database_name) select 'schedule', %s, now(), 'x', 1, '30 days', now(), 1, i.* from after_hours.database_identity() as i",
+        (status,),
+    )
+    assert db.execute("select after_hours.is_copy()").fetchone() == (True,)
+
+
+def test_a_restart_of_the_server_makes_no_copy(db: Connection) -> None:
+    db.execute("update after_hours.epochs set server_started_at = server_started_at - interval '1 day'")
+    session(db, "-1 second")
+    assert announce(db).expired == 1

@@ -36,7 +36,7 @@ def routines(db: Connection) -> list[Any]:
 
 
 def access(routine: Any) -> str:
-    """The header line that says who may execute it, apart from the two roles that nobody logs in as."""
+    """The header line that says who may execute it, apart from the two roles without login."""
     roles = sorted({*routine.grantees, routine.owner} - {"after_hours_owner", "after_hours_eraser"})
     return f"-- Access:  {', '.join(roles) or 'internal'}.\n"
 
@@ -50,7 +50,7 @@ def test_every_routine_is_commented_pinned_owned_and_not_public(db: Connection) 
             "has no comment": not routine.comment,
             "comment is too short to say errors, units or source": len(routine.comment or "") < 40,
             "owner": routine.owner not in wanted,
-            "may be executed by everybody": "-" in routine.grantees,
+            "may be executed by PUBLIC": "-" in routine.grantees,
             "search_path is not fixed": "search_path=pg_catalog, pg_temp" not in routine.config and not commits,
             "commits but does not set its search_path": commits
             and "set local search_path = pg_catalog, pg_temp;" not in routine.prosrc,

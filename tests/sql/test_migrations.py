@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).resolve().parents[2]
 CHANGES = sorted((REPO / "sql" / "changes").glob("*.sql"))
+PREVIOUS, HEAD = (path.name[:4] for path in CHANGES[-2:])
 
 
 class Migrated:
@@ -105,8 +106,8 @@ def test_upgrade_again_changes_nothing_but_the_ledger(empty: Migrated) -> None:
 def test_one_step_back_and_forth(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     before = empty.schema()
-    assert "0006 (head)" in empty.alembic("current").stdout
-    for revision in ("0005", "0004", "0003", "0002", "0001"):
+    assert f"{HEAD} (head)" in empty.alembic("current").stdout
+    for revision in reversed([path.name[:4] for path in CHANGES[:-1]]):
         empty.alembic("downgrade", "-1")
         assert revision in empty.alembic("current").stdout
         assert empty.query("select ok from after_hours.health where check_name = 'sql_drift'") == [(True,)]
@@ -125,14 +126,14 @@ def test_the_applications_own_alembic_is_left_alone(empty: Migrated) -> None:
         empty.alembic("upgrade", "head")
         empty.alembic("upgrade", "head")
         assert empty.query("select version_num from public.alembic_version") == [("0002",)]
-        assert "0006 (head)" in empty.alembic("current").stdout
+        assert f"{HEAD} (head)" in empty.alembic("current").stdout
         empty.alembic("downgrade", "base")
         assert empty.query("select version_num from public.alembic_version") == [("0002",)]
     finally:
         empty.query("drop table public.alembic_version")
 
 
-@pytest.mark.parametrize("version", ["0004", "0006"])
+@pytest.mark.parametrize("version", [PREVIOUS, HEAD])
 def test_a_row_of_ours_in_alembic_version_moves_over_once(empty: Migrated, version: str) -> None:
     """Beside one of the application's."""
     empty.alembic("upgrade", "head")
@@ -143,7 +144,7 @@ def test_a_row_of_ours_in_alembic_version_moves_over_once(empty: Migrated, versi
     try:
         empty.alembic("upgrade", "head")
         assert empty.query("select version_num from public.alembic_version") == [("f00d",)]
-        assert empty.query("select version_num from public.after_hours_alembic_version") == [("0006",)]
+        assert empty.query("select version_num from public.after_hours_alembic_version") == [(HEAD,)]
         assert empty.schema() == before
     finally:
         empty.query("drop table public.alembic_version")
@@ -153,7 +154,7 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     stored = OTHER_ISO_UTC.format("old")
     empty.query(
-        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('0005', 'x', $sql${stored}$sql$)"
+        f"insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values ('{PREVIOUS}', 'x', $sql${stored}$sql$)"
     )
     empty.alembic("downgrade", "-1")
     assert empty.query("select after_hours.iso_utc(now())") == [("old",)]
@@ -161,7 +162,7 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     assert empty.query("select after_hours.iso_utc('2026-11-24 03:00Z')") == [("2026-11-24T03:00:00.000Z",)]
 
 
-ROLES = ("owner", "eraser", "jobs", "app", "relay", "moderator", "dba")
+ROLES = ("owner", "eraser", "jobs", "app", "relay", "push", "moderator", "dba")
 STRANGER = "create role after_hours_stranger login"
 
 
@@ -367,6 +368,11 @@ def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Pa
         events = empty.query("select session_id::text, type from after_hours.events order by id")
         assert len(events) == len(set(events)), "nothing is announced twice"
         ends = sorted(session[-1] for session, kind in events if kind == "after_hours:session_expired")
+        with pytest.raises(psycopg.Error, match="nothing is announced in it"):
+            empty.query("select expired from after_hours.announce_due()")
+        (announcing,) = empty.query("select ok, detail from after_hours.health where check_name = 'announcing'")
+        assert announcing == (False, "this is a copy of another database: nothing is announced, purged or pushed in it")
+        empty.query("select after_hours.arm('it takes the place of the original')")
         due = empty.query("select expired from after_hours.announce_due()")[0][0]
         assert (len(ends) + due, set(ends) <= set("1234")) == (4, True), (
             "what was due and not announced is announced now"
@@ -381,7 +387,7 @@ def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Pa
         assert set(before["after_hours.events"]) <= set(after["after_hours.events"])
         assert empty.query("select bool_and(ok) from after_hours.verify_evidence()") == [(True,)]
         empty.query("select after_hours.resume_job('purge')")
-        empty.query("call after_hours.purge(p_override_brake => 'another cluster')")
+        empty.query("call after_hours.purge()")
         left = empty.query("select right(id::text, 1) from public.after_hours_matches order by id")
         assert left == [("2",), ("3",)], "saved and held; the overdue one is deleted"
     finally:
@@ -410,7 +416,7 @@ def test_printed_sql_installs(empty: Migrated, tmp_path: Path) -> None:
     result = empty.psql("-f", str(script))
     assert result.returncode == 0, result.stderr
     assert empty.schema() == by_alembic
-    assert "0006 (head)" in empty.alembic("current").stdout
+    assert f"{HEAD} (head)" in empty.alembic("current").stdout
 
 
 def test_an_edited_change_is_refused(shared: Migrated, tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from apply import change_text, execute_each
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 routines_run_one_step_back = True
 
-FILE = "0006_announcing.sql"
-SHA256 = "91325fd5730b1bca1fc04a4bb99f77f11b81a13754770e823b4368d1af1380c5"
+FILE = "0007_announcing.sql"
+SHA256 = "9cfc9acff40abe3e71c5ad6e1f6ce5ce7a122e0e108ff5dc17c6280d5f3c5275"
 
-# What routines of 0005 and before read. They skip a session whose event exists; of those whose event was trimmed, and of
+# What routines of 0006 and before read. They skip a session whose event exists; of those whose event was trimmed, and of
 # what was due an hour ago, nothing is announced again.
 MARKS = """
 alter table public.after_hours_sessions add column if not exists warned_for timestamptz,

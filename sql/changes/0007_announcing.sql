@@ -1,4 +1,4 @@
--- 0006: announcing without marks. Write-once. Each statement is a transaction of its own (CONCURRENTLY); plain statements
+-- 0007: announcing without marks. Write-once. Each statement is a transaction of its own (CONCURRENTLY); plain statements
 -- only. The marks themselves go at the end of install.sql, together with the routines that read them: drop_marks.sql.
 
 -- due for the end and for the warning; the id makes it a keyset, and gives the order in which events are compared with it
