@@ -18,8 +18,9 @@ declare
     v_count integer;
     v_is_left boolean := false;
     v_is_sweep boolean := swept_at is null or sweep_at is null or p_now >= sweep_at or swept_at > p_now;
-    -- a clock that was set back, a long interruption: the rounds go on from here, a minute's share at most
-    v_after timestamptz := greatest(case when swept_at <= p_now then swept_at end, p_now - interval '1 minute');
+    -- a clock that was set back, a long interruption: the rounds go on from here, two minutes' share at most
+    v_after timestamptz := greatest(case when swept_at <= p_now then swept_at end, p_now - interval '2 minutes');
+    v_locked integer := 0;
 begin
     -- Purpose: announce what is due at p_now: ends first, then warnings, up to p_limit of each range. Each call looks from the
     --          last deadline announced up to p_now. A sweep looks below that for what was written late: the last minute,
@@ -53,27 +54,36 @@ begin
         if v_is_sweep then
             for v_range in
                 select greatest(r.from_deadline, v_at.ends_floor) as from_deadline, least(r.to_deadline, v_at.ends) as to_deadline,
-                    v_at.ends_floor as floor
+                    v_at.ends_floor as floor, r.is_round
                 from (
-                    select p_now - interval '62 seconds', v_at.ends
+                    select p_now - interval '62 seconds', v_at.ends, false
                     union all
-                    select s.from_deadline, s.to_deadline
-                    from after_hours.sweep_slices(v_after, p_now, interval '1 minute', interval '1 hour') as s
+                    select s.from_deadline, s.to_deadline, true
+                    from after_hours.sweep_slices(
+                        greatest(v_after, p_now - interval '1 minute'), p_now, interval '1 minute', interval '1 hour'
+                    ) as s
                     union all
-                    select s.from_deadline, s.to_deadline
+                    select s.from_deadline, s.to_deadline, true
                     from after_hours.sweep_slices(v_after, p_now, interval '1 hour', v_at.event_retention) as s
-                ) as r (from_deadline, to_deadline)
+                ) as r (from_deadline, to_deadline, is_round)
                 where v_type = 'after_hours:session_expired'
                 union all
-                select v_at.warnings_floor, v_at.warnings, v_at.warnings_floor
+                select v_at.warnings_floor, v_at.warnings, v_at.warnings_floor, false
                 where v_type = 'after_hours:session_expiring'
             loop
+                v_locked := 0;
                 select w.p_count, w.p_skipped, w.p_has_more
-                into v_count, skipped, v_is_left
+                into v_count, v_locked, v_is_left
                 from after_hours.emit_window(
                     v_type, v_range.from_deadline, case when v_range.from_deadline > v_range.floor then c_first else c_last end,
-                    v_range.to_deadline, p_now, v_at.lead, p_limit, v_count, skipped, v_is_left
+                    v_range.to_deadline, p_now, v_at.lead, p_limit, v_count, v_locked, v_is_left
                 ) as w;
+                if v_locked > 0 and v_range.is_round then
+                    -- The round goes on; what it could not lock is tried again with each sweep.
+                    perform after_hours.set_locked_aside(v_type, v_range.from_deadline, v_range.to_deadline, p_now, v_at.lead);
+                else
+                    skipped := skipped + v_locked;
+                end if;
             end loop;
             v_count := v_count + after_hours.emit_set_aside(v_type, p_now, v_at.lead, p_limit);
         end if;

@@ -107,7 +107,9 @@ def hostile(db: Connection) -> Iterator[Connection]:
 
 
 def plant(db: Connection, kind: str, table: str) -> None:
-    column = {"after_hours_sessions": "ended_at", "after_hours_matches": "expires_at", "after_hours_messages": "id"}[table]
+    column = {"after_hours_sessions": "ended_at", "after_hours_matches": "expires_at", "after_hours_messages": "id"}[
+        table
+    ]
     event = "update" if table == "after_hours_sessions" else "delete"
     db.execute("set session authorization hostile_owner")
     db.execute(KINDS[kind].format(t=table, c=column, e=event))
