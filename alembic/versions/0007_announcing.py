@@ -11,8 +11,8 @@ routines_run_one_step_back = True
 FILE = "0007_announcing.sql"
 SHA256 = "9cfc9acff40abe3e71c5ad6e1f6ce5ce7a122e0e108ff5dc17c6280d5f3c5275"
 
-# What routines of 0006 and before read. They skip a session whose event exists; of those whose event was trimmed, and of
-# what was due an hour ago, nothing is announced again.
+# What routines of 0006 and before read. They skip a session whose event exists; of those whose event was trimmed, and
+# of what was due an hour ago, nothing is announced again.
 MARKS = """
 alter table public.after_hours_sessions add column if not exists warned_for timestamptz,
 add column if not exists expired_for timestamptz;

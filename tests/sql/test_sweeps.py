@@ -240,7 +240,7 @@ class World:
 
     def check(self) -> tuple[int, int]:
         """Raise AssertionError unless everything was told as promised; numbers of events and of late ones."""
-        events = self.db.execute("select * from after_hours.events order by id").fetchall()
+        events: list[Any] = self.db.execute("select * from after_hours.events order by id").fetchall()
         told = {(e.type, e.session_id, e.deadline): e.emitted_at for e in events}
         assert len(told) == len(events), "nothing twice"
         assert max(Counter(e.uid for e in events).values()) == 1

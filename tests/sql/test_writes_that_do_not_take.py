@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -73,7 +74,5 @@ def xid(db: Connection) -> Any:
 
 
 def run(jobs: Connection) -> None:
-    try:
+    with suppress(psycopg.errors.QueryCanceled):
         jobs.execute("call after_hours.announce_loop('59 seconds')")
-    except psycopg.errors.QueryCanceled:
-        pass
