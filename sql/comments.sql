@@ -1,5 +1,4 @@
--- Comments on tables and columns, for \d+ and \dt+. The application's tables are not described here: only their two
--- columns expired_for and warned_for are ours.
+-- Comments on tables and columns, for \d+ and \dt+. The application's tables are not described here.
 
 comment on table after_hours.settings is
 'Policy: one row, a column per setting. Change it with a plain UPDATE (role after_hours_dba); settings_log records who '
@@ -49,8 +48,14 @@ comment on table after_hours.epoch_marker is
 'UNLOGGED intentionally: a crash empties it, and the next event opens a new epoch.';
 comment on table after_hours.emitter is
 'The lock of a pass (EXCLUSIVE, a second at most), and the heartbeat of the scheduled runs.';
+comment on column after_hours.emitter.swept_at is
+'Last sweep that was complete and is stored (with events, else every 15 s): up to then everything written late was found.';
+comment on column after_hours.emitter.sweep_at is 'When the sweep after that one is due.';
 comment on table after_hours.event_floor is
-'Greatest event id that has been trimmed: a client with an older cursor gets a reset.';
+'What has been trimmed from events: a client with an older cursor gets a reset, and no older deadline is announced again.';
+comment on column after_hours.event_floor.id is 'Greatest event id that has been trimmed.';
+comment on column after_hours.event_floor.expired_to is 'No end with a deadline up to here is announced.';
+comment on column after_hours.event_floor.expiring_to is 'No warning with a deadline up to here is announced.';
 comment on table after_hours.events is
 'What was announced. Relays read events from here; NOTIFY only wakes them. Written by announce_due() alone, trimmed after '
 'settings.event_retention.';

@@ -19,11 +19,17 @@ set local client_min_messages = warning;
 
 -- announcing: row -> event -> NOTIFY
 \ir announce/open_epoch.sql
-\ir announce/pending_ends.sql
-\ir announce/pending_warnings.sql
+\ir announce/keep_floor.sql
+\ir announce/list_due.sql
+\ir announce/announced_to.sql
+\ir announce/next_event.sql
 \ir announce/next_due.sql
-\ir announce/mark_sessions.sql
 \ir announce/emit_events.sql
+\ir announce/emit_window.sql
+\ir announce/emit_set_aside.sql
+\ir announce/set_locked_aside.sql
+\ir announce/sweep_slices.sql
+\ir announce/emit_due.sql
 \ir announce/announce_due.sql
 \ir announce/write_heartbeat.sql
 \ir announce/announce_pass.sql
@@ -165,6 +171,7 @@ set local client_min_messages = warning;
 \ir health/help.sql
 
 -- last: what makes a pass of announcing wait until this commits, what was applied, and pg_cron gets the jobs
+\ir announce/drop_marks.sql
 \ir comments.sql
 \ir prune.sql
 \ir jobs/schedule.sql

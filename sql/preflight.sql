@@ -227,8 +227,6 @@ begin
                 ('after_hours_sessions', 'expires_at', 'timestamp with time zone', true),
                 ('after_hours_sessions', 'ended_at', 'timestamp with time zone', null),
                 ('after_hours_sessions', 'end_reason', 'text', null),
-                ('after_hours_sessions', 'warned_for', 'timestamp with time zone', null),
-                ('after_hours_sessions', 'expired_for', 'timestamp with time zone', null),
                 ('after_hours_matches', 'id', 'uuid', true), ('after_hours_matches', 'user_a', 'uuid', false),
                 ('after_hours_matches', 'user_b', 'uuid', false),
                 ('after_hours_matches', 'created_at', 'timestamp with time zone', false),
@@ -253,7 +251,7 @@ begin
             elsif v_row.is_needed and not v_row.attnotnull then
                 v_groups := v_groups || c_owner;
                 v_lines := v_lines || format('alter table public.%I alter column %I set not null;', v_table.tab, v_row.col);
-            elsif v_row.attgenerated <> '' and v_row.col in ('ended_at', 'end_reason', 'warned_for', 'expired_for') then
+            elsif v_row.attgenerated <> '' and v_row.col in ('ended_at', 'end_reason') then
                 v_groups := v_groups || c_owner;
                 v_lines := v_lines || format('public.%I.%I is generated, but it is written to', v_table.tab, v_row.col);
             end if;

@@ -17,7 +17,7 @@ begin
     into v_invalid
     from (
         values
-        ('after_hours_sessions_end_idx'), ('after_hours_sessions_warning_idx'),
+        ('after_hours_sessions_deadline_idx'),
         ('after_hours_sessions_user_idx'), ('after_hours_matches_overdue_idx')
     ) as w (name)
     where not exists (

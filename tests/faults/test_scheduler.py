@@ -95,8 +95,8 @@ def health(db: Connection, check: str) -> Any:
 def due_in(db: Connection, seconds: float, count: int = 1) -> None:
     """Sessions that end one after the other, the last in so many seconds."""
     db.execute(
-        "insert into public.after_hours_sessions (user_id, started_at, expires_at, warned_for) "
-        "select gen_random_uuid(), e.at - interval '1 hour', e.at, e.at "
+        "insert into public.after_hours_sessions (user_id, started_at, expires_at, ended_at) "
+        "select gen_random_uuid(), e.at - interval '1 hour', e.at, e.at "  # ended_at: no warning
         "from (select clock_timestamp() + make_interval(secs => %s * i / %s::integer) as at "
         "      from generate_series(1, %s::integer) as i) as e",
         (seconds, count, count),

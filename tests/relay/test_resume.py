@@ -110,8 +110,8 @@ def test_a_cursor_of_an_epoch_without_events_is_replayed(db: Connection, user: U
 
 def test_everything_trimmed_leaves_the_floor_as_head(db: Connection, user: UUID) -> None:
     expire(db, *[user] * 3)
-    db.execute("delete from after_hours.events")
-    db.execute("update after_hours.event_floor set id = 3")
+    db.execute("update after_hours.events set emitted_at = emitted_at - interval '4 days'")
+    db.execute("select after_hours.trim_events()")
     assert attach(db, user, None).cursor == "aaaaaaaa-3"
     assert attach(db, user, "aaaaaaaa-3").start == "replayed"
     assert attach(db, user, "aaaaaaaa-2").start == "reset"
@@ -184,14 +184,19 @@ def test_states_of_sessions_in_the_snapshot(db: Connection, user: UUID) -> None:
     import json
 
     db.execute(
-        """insert into public.after_hours_sessions (user_id, started_at, expires_at, ended_at, warned_for) values
-        (%(u)s, now() - interval '2 days', now() - interval '25 hours', null, null),
-        (%(u)s, now() - interval '2 days', now() - interval '23 hours', null, null),
-        (%(u)s, now() - interval '1 hour', now() + interval '1 hour', now() - interval '1 minute', null),
-        (%(u)s, now(), now() + interval '1 minute', null, now() + interval '1 minute'),
-        (%(u)s, now(), now() + interval '2 minutes', null, now() + interval '1 minute'),
-        (%(o)s, now(), now() + interval '1 minute', null, null)""",
+        """insert into public.after_hours_sessions (user_id, started_at, expires_at, ended_at) values
+        (%(u)s, now() - interval '2 days', now() - interval '25 hours', null),
+        (%(u)s, now() - interval '2 days', now() - interval '23 hours', null),
+        (%(u)s, now() - interval '1 hour', now() + interval '1 hour', now() - interval '1 minute'),
+        (%(u)s, now(), now() + interval '1 minute', null),
+        (%(u)s, now(), now() + interval '90 seconds', null),
+        (%(o)s, now(), now() + interval '1 minute', null)""",
         {"u": user, "o": uuid4()},
+    )
+    db.execute("select after_hours.announce_due()")
+    db.execute(
+        "update public.after_hours_sessions set expires_at = expires_at + interval '30 seconds' "
+        "where expires_at > now() + interval '70 seconds' and ended_at is null"
     )
     shown = json.loads(attach(db, user, None).state)["sessions"]
     assert [one["state"] for one in shown] == ["ended", "ended", "warned", "active"]

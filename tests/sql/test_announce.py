@@ -141,8 +141,7 @@ def test_stable_id_survives_the_epoch(db: Connection) -> None:
     session(db, "-1 second")
     announce(db)
     first = events(db)[0]
-    db.execute("delete from after_hours.events; delete from after_hours.epoch_marker")
-    db.execute("update public.after_hours_sessions set expired_for = null")
+    db.execute("delete from after_hours.events; delete from after_hours.epoch_marker")  # a standby that lagged behind
     announce(db)
     again = events(db)[0]
     assert again.uid == first.uid
@@ -161,7 +160,9 @@ def test_next_due_is_the_warning_then_the_end(db: Connection) -> None:
     row = db.execute("select expires_at from public.after_hours_sessions where id = %s", (chat,)).fetchone()
     assert row is not None
     assert announce(db).next_due == row.expires_at - timedelta(minutes=2)
-    db.execute("update public.after_hours_sessions set warned_for = expires_at")
+    db.execute("update after_hours.settings set warning_lead = '11 minutes'")
+    assert announce(db).expiring == 1
+    db.execute("update after_hours.settings set warning_lead = '2 minutes'")
     assert announce(db).next_due == row.expires_at
 
 
@@ -190,10 +191,10 @@ def test_row_that_raises_is_set_aside_and_the_others_go_out(db: Connection) -> N
     db.execute("""
         create function public.refuse() returns trigger language plpgsql as
         $$ begin raise exception 'not this one' using errcode = 'ZZ001'; end $$;
-        create trigger refuse before update on public.after_hours_sessions
-        for each row when (old.end_reason = 'cursed') execute function public.refuse()""")
+        create trigger refuse before insert on after_hours.events
+        for each row when (new.body like '%"moderation"%') execute function public.refuse()""")
     try:
-        cursed = session(db, "-2 seconds", ended="-2 seconds", reason="cursed")
+        cursed = session(db, "-2 seconds", ended="-3 seconds", reason="moderation")
         for _ in range(6):
             session(db, "-1 second")
         assert announce(db).expired == 6

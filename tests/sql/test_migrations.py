@@ -378,7 +378,11 @@ def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Pa
             "what was due and not announced is announced now"
         )
         after = {table: sorted(empty.query(f"select t::text from {table} as t")) for table in tables}
-        kept = set(tables) - {"public.after_hours_sessions", "after_hours.events"}  # marks and new events
+        kept = set(tables) - {"public.after_hours_sessions", "after_hours.events"}  # marks are gone, new events
+        kept -= {"after_hours.settings", "after_hours.settings_log"}
+        assert empty.query(
+            "select setting, new_value from after_hours.settings_log order by changed_at desc limit 1"
+        ) == [("announce_batch", "2000")]
         assert {table: after[table] for table in kept} == {table: before[table] for table in kept}
         assert set(before["after_hours.events"]) <= set(after["after_hours.events"])
         assert empty.query("select bool_and(ok) from after_hours.verify_evidence()") == [(True,)]
