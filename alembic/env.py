@@ -16,6 +16,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from apply import SQL, install_text, own_version_table, read, stored_text, tree_hash
 from sqlalchemy import create_engine, pool
+from sqlalchemy.exc import DBAPIError
+
+from relay.dsn import DsnError, prepare_dsn
 
 SETTINGS = (
     "client_encoding = 'UTF8'",
@@ -55,11 +58,14 @@ def log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:
 
 def connect() -> psycopg.Connection[Any]:
     try:
-        connection = psycopg.connect(os.environ.get("AFTER_HOURS_DSN", ""), application_name="alembic")
+        dsn = prepare_dsn(os.environ.get("AFTER_HOURS_DSN", ""))
+        connection = psycopg.connect(dsn, fallback_application_name="alembic")
         # what a database or a role may have as its default, and the files of sql/ do not expect
         for setting in SETTINGS:
             connection.execute(f"set {setting}".encode())
         connection.commit()
+    except DsnError as error:
+        raise CommandError(f"AFTER_HOURS_DSN: {error}") from None
     except psycopg.Error as error:
         raise CommandError(
             f"no connection: {error}\n"
@@ -126,12 +132,14 @@ def run_offline(name: str, target: str) -> None:
 
 def run_online(name: str, target: str) -> None:
     script = ScriptDirectory.from_config(context.config)
-    if name in {"upgrade", "downgrade"}:
-        with connect() as raw:
-            own_version_table(raw, {revision.revision for revision in script.walk_revisions()})
     if name == "upgrade":
         with connect() as raw:
             raw.execute(read(SQL / "preflight.sql").encode())
+        if context.config.attributes.get("preflight_only"):
+            return
+    if name in {"upgrade", "downgrade"}:
+        with connect() as raw:
+            own_version_table(raw, {revision.revision for revision in script.walk_revisions()})
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
     with engine.connect() as connection:
         context.configure(
@@ -164,3 +172,5 @@ else:
         run_online(name, target)
     except psycopg.Error as error:
         raise explain(error) from None
+    except DBAPIError as error:  # of alembic's own statements, through SQLAlchemy
+        raise explain(error.orig) if isinstance(error.orig, psycopg.Error) else error from None

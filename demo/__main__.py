@@ -1,4 +1,4 @@
-"""Web server of the demo page, on loopback. Takes the part of the application; accepts development secrets only."""
+"""Web server of the demo page, on loopback. Acts as the application's server; accepts development secrets only."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Demo:
         return await self._run(do)
 
     async def _run(self, do: Callable[[Connection], Awaitable[dict[str, Any]]]) -> JSONResponse:
-        # One connection for each request: a pool would be more to explain, and requests are rare.
+        # One connection for each request: requests are rare, and a pool would need more code.
         try:
             async with await Connection.connect(self._dsn, row_factory=namedtuple_row) as connection:
                 return JSONResponse(await do(connection))

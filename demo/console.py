@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from demo.participant import Event
+    from demo.event import Event
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]  # column names (none: plain lines), rows
 
 WIDTH = 72  # of a cell; the rest is cut
-LATE = 250.0  # ms; the design promises 20 at the 99th percentile, but a development machine may be busy
+LATE = 250.0  # ms; P2 allows 20 at the 99th percentile, but a development machine may be busy
 
 
 class Console:

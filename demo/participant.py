@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from demo.event import END, LEAD, WARNING, Event
 from demo.tokens import make_token
 from relay.client import Client
 
 if TYPE_CHECKING:
     from demo.console import Console
 
-WARNING, END = "after_hours:session_expiring", "after_hours:session_expired"
-LEAD = timedelta(minutes=2)
 PATIENCE = 5.0  # s to wait after the due instant
-
-
-@dataclass(frozen=True)
-class Event:
-    """A received event."""
-
-    type: str
-    id: str
-    session_id: UUID
-    deadline: datetime
-    reason: str | None
-    late: float  # ms between the due instant and the arrival here; both clocks are of this machine
 
 
 class Participant:

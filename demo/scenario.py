@@ -13,7 +13,8 @@ from typing import LiteralString
 
 from demo.console import Console
 from demo.database import MESSAGES, Database
-from demo.participant import END, LEAD, WARNING, Participant
+from demo.event import END, LEAD, WARNING
+from demo.participant import Participant
 from demo.tokens import development_secret
 
 
@@ -37,7 +38,7 @@ async def play_sessions(console: Console, database: Database) -> None:
 
     now = datetime.now(UTC)
     anas = await database.insert_session(ana.user_id, started=now - seconds(3475), ends=now + LEAD + seconds(5))
-    console.say("Ana", "has a session since almost an hour; 2 min 5 s are left, so the warning is due in 5 s")
+    console.say("Ana", "has had a session for almost an hour; 2 min 5 s are left, so the warning is due in 5 s")
     ben.started = dora.started = datetime.now(UTC)
     bens = await database.start_session(ben.user_id, seconds(12))
     console.say("Ben", "starts a session of 12 s; it is shorter than two minutes, so the warning is due immediately")

@@ -30,6 +30,7 @@ log = logging.getLogger("relay.client")
 SILENCE_SECONDS = 45.0  # without a frame: dead, whatever TCP believes
 PATIENCE_SECONDS = 10.0  # for a hello
 TOKEN_SECONDS = 15.0  # for a token
+LONGEST_HEADER = 4000  # characters of a token; many proxies take no longer line: the first frame has room for more
 DAY_MS = 86_400_000.0  # the longest retryAfterMs that is believed
 SETTLED_SECONDS = 10.0  # a connection that lasted so long was a good one: the back-off starts afresh
 REMEMBERED = 1000
@@ -134,14 +135,14 @@ class Client:
     # ---- connections: one, and two while the first is being drained
 
     async def _keep_connected(self) -> Never:
-        """Open one connection after the other. Raises Stopped, and whatever no attempt can mend."""
+        """Open one connection after the other. Raises Stopped, and errors that another attempt cannot solve."""
         wait = 0.0
         while True:
             await asyncio.sleep(wait)
             drained: asyncio.Future[float] = asyncio.get_running_loop().create_future()
             following = self._start(self._follow(drained))
             await asyncio.wait((following, drained), return_when=asyncio.FIRST_COMPLETED)
-            # A drained connection goes on until its successor is greeted; then it is closed by _adopt().
+            # A drained connection is used until its successor has its hello; then _adopt() closes it.
             wait = drained.result() if drained.done() else following.result()
 
     def _start(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
@@ -153,7 +154,7 @@ class Client:
     async def _follow(self, drained: asyncio.Future[float]) -> float:
         """One connection from beginning to end. Returns for how many seconds to stay away. Raises Stopped.
 
-        At its first drain, `drained` is told the same; later ones count no more, as the successor is on its way.
+        At its first drain, `drained` gets the same; later ones are ignored, as the next connection is being opened.
         """
         loop = asyncio.get_running_loop()
         greeted_at: float | None = None
@@ -197,15 +198,19 @@ class Client:
 
     async def _connect(self) -> ClientConnection:
         token = await self._fetch_token()
-        return await connect(
+        in_header = len(token) <= LONGEST_HEADER
+        connection = await connect(
             self._url + (f"?after={quote(self.cursor, safe='', errors='replace')}" if self.cursor else ""),
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-            additional_headers={"Authorization": f"Bearer {token}"},
+            additional_headers={"Authorization": f"Bearer {token}"} if in_header else {},
             compression=None,
             open_timeout=5,
             close_timeout=2,
             ping_interval=None,
         )
+        if not in_header:
+            await connection.send(json.dumps({"type": "auth", "token": token}))
+        return connection
 
     async def _fetch_token(self) -> str:
         """A token of the callback. Raises NoToken for whatever it raises: it is not our code."""

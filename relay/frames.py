@@ -24,7 +24,7 @@ def close_frame(code: int, reason: str) -> bytes:
     return struct.pack("!BBH", 0x88, 2 + len(data), code) + data
 
 
-def payload(frame: bytes) -> str:
-    """The text of a frame that text_frame() made."""
+def payload(frame: bytes) -> bytes:
+    """The text, as UTF-8, of a frame that text_frame() made."""
     size = frame[1]
-    return frame[2 if size < 126 else 4 if size == 126 else 10 :].decode()
+    return frame[2 if size < 126 else 4 if size == 126 else 10 :]

@@ -47,8 +47,8 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         name = "after_hours_relay_"
         self.state = Gauge(f"{name}state", "1 for the state the relay is in", ["state"], registry=registry)
-        self.polling = Gauge(f"{name}polling", "1 while the canary does not come back", registry=registry)
-        self.canary = Gauge(f"{name}canary_seconds", "Last round trip of the canary NOTIFY", registry=registry)
+        self.polling = Gauge(f"{name}polling", "1 while the probe's NOTIFY does not come back", registry=registry)
+        self.canary = Gauge(f"{name}canary_seconds", "Last round trip of the probe's NOTIFY", registry=registry)
         self.queue = Gauge(f"{name}notification_queue_usage", "pg_notification_queue_usage()", registry=registry)
         self.heartbeat = Gauge(
             f"{name}emitter_heartbeat_age_seconds", "Age of the emitter's heartbeat", registry=registry

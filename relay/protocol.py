@@ -14,6 +14,10 @@ from typing import Any, Self
 from relay.frames import text_frame
 
 SUBPROTOCOL = "after-hours.v1"
+MAX_REASON = 123  # bytes; RFC 6455, 5.5
+MAX_FRAME = 4096  # bytes of a client's message; one with a token, which identity providers make long, may have more
+MAX_TOKEN = 16 * 1024  # characters; one that is longer, but fits MAX_MESSAGE, is told so
+MAX_MESSAGE = 2 * MAX_TOKEN  # bytes that are read of any message
 
 
 class Action(enum.Enum):
@@ -45,14 +49,14 @@ class CloseCode(enum.IntEnum):
     PROTOCOL_ERROR = 1002, "not a good WebSocket frame", Action.FIX_THEN_RECONNECT
     LOST = 1006, "the connection is lost; never sent", Action.RECONNECT
     NOT_UTF8 = 1007, "a text that is not UTF-8", Action.FIX_THEN_RECONNECT
-    TOO_BIG = 1009, "a message over 4 KiB", Action.FIX_THEN_RECONNECT
+    TOO_BIG = 1009, "a message over 4 KiB (`auth`: 32 KiB)", Action.FIX_THEN_RECONNECT
     FAILED = 1011, "the relay failed", Action.RECONNECT
     RESTART = 1012, "the relay is restarting", Action.RECONNECT
     TRY_LATER = 1013, "can't be served now", Action.RECONNECT
     DRAINED = 4000, "drained", Action.RECONNECT
     TOO_SLOW = 4008, "you read too slowly", Action.RECONNECT
     TOO_MANY = 4029, "too many connections or frames", Action.RECONNECT
-    BAD_FRAME = 4400, "not a frame of this protocol", Action.STOP
+    BAD_FRAME = 4400, "not a frame of this protocol, or a token over 16 KiB", Action.STOP
     TOKEN = 4401, "token not accepted, or no longer", Action.RENEW_TOKEN
     BLOCKED = 4403, "blocked by a moderator", Action.WAIT
     NO_AUTH = 4408, "no token within 5 s", Action.RECONNECT
@@ -66,6 +70,14 @@ def action_for(code: int) -> Action:
 class BadFrame(Exception):
     """What the other side sent is not a message of the protocol."""
 
+    code = CloseCode.BAD_FRAME
+
+
+class TooBig(BadFrame):
+    """A message that is too long, and brings no token."""
+
+    code = CloseCode.TOO_BIG
+
 
 def parse(message: dict[str, Any]) -> dict[str, Any]:
     """The JSON object in a received ASGI message: `type` is a text. Raises BadFrame."""
@@ -78,6 +90,20 @@ def parse(message: dict[str, Any]) -> dict[str, Any]:
         raise BadFrame("not JSON") from None
     if not isinstance(parsed, dict) or not isinstance(parsed.get("type"), str):
         raise BadFrame("no type")
+    return parsed
+
+
+def parse_client(message: dict[str, Any]) -> dict[str, Any]:
+    """parse(), for what clients send: MAX_FRAME for all but tokens. Raises BadFrame."""
+    is_long = len((message.get("text") or "").encode()) > MAX_FRAME
+    try:
+        parsed = parse(message)
+    except BadFrame:
+        if is_long:
+            raise TooBig from None
+        raise
+    if is_long and parsed["type"] != "auth":
+        raise TooBig
     return parsed
 
 
@@ -100,9 +126,10 @@ def format_instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def close_reason(retry_ms: int) -> str:
-    """The reason of a close frame: when to come back."""
-    return f'{{"retryAfterMs":{retry_ms}}}'
+def close_reason(retry_ms: int, **details: str) -> str:
+    """The reason of a close frame: when to come back, and details if there is room for them."""
+    reason = json.dumps({"retryAfterMs": retry_ms, **details}, separators=(",", ":"))
+    return reason if len(reason) <= MAX_REASON else close_reason(retry_ms)
 
 
 def jitter_ms(low: int, high: int) -> int:

@@ -8,14 +8,24 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from relay.dsn import read_dsn
+from relay.values import Network, list_unknown, parse_networks, parse_origins, split_list, validate_bind, validate_ends
+
 DEVELOPMENT = "development-only-"
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+OTHER_ENDS = (
+    "dsn",
+    "jwt_audience",
+    "jwt_secret",
+    "origins",
+    "trusted_proxies",
+)  # their own validators look at white space and quotes
 
 
 class SettingsError(Exception):
@@ -25,10 +35,17 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Everything a relay can be told. Durations are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RELAY_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
 
     dsn: SecretStr = Field(
-        description="postgresql:// address of the database, as role after_hours_relay; several hosts are tried in turn"
+        description="the database, as role after_hours_relay: all that libpq takes; several hosts are tried in turn"
     )
     bind: str = Field(default="127.0.0.1:8787", description="public address, host:port: /ws, /events, /livez")
     admin_bind: str = Field(
@@ -40,14 +57,31 @@ class Settings(BaseSettings):
         description="this relay's name in frames and in after_hours.relays; default: host name and process id",
     )
     jwt_secret: SecretStr | None = Field(
-        default=None, description="HS256 secret of at least 32 bytes; set this or RELAY_JWT_KEY_FILE, not both"
+        default=None,
+        description="HS256 secret of at least 32 bytes; set this, RELAY_JWT_KEY_FILE or RELAY_JWT_JWKS_URL",
     )
     jwt_key_file: Path | None = Field(
         default=None, description="file with the public key or JSON Web Key Set that tokens are verified with"
     )
-    jwt_audience: str = Field(default="after-hours", min_length=1, description="value that a token's aud must have")
+    jwt_jwks_url: str | None = Field(
+        default=None,
+        description="https address of the provider's JSON Web Key Set, instead of a file; see RELAY_JWT_ISSUER",
+    )
+    jwt_audience: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset({"after-hours"}), min_length=1, description="values of which a token's aud must have one"
+    )
+    jwt_allow_no_audience: bool = Field(
+        default=False,
+        description="accept tokens without aud as well, of every application of RELAY_JWT_ISSUER, which must be set",
+    )
     jwt_issuer: str | None = Field(default=None, description="value that a token's iss must have; unset: not checked")
-    user_claim: str = Field(default="sub", min_length=1, description="claim that holds the user's uuid")
+    user_claim: str = Field(
+        default="sub", min_length=1, description="claim that holds the user's uuid, or id: RELAY_USER_CLAIM_NAMESPACE"
+    )
+    user_claim_namespace: UUID | None = Field(
+        default=None,
+        description="uuid, for ids that are none: the user's is uuid5(this, the claim), in SQL uuid_generate_v5()",
+    )
     origins: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(),
         description="origins whose pages may connect, beside the relay's own, for example https://chat.example.org",
@@ -62,8 +96,10 @@ class Settings(BaseSettings):
         default=frozenset({ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128")}),
         description="networks of the proxies whose X-Forwarded-For names the client",
     )
-    max_sockets: int = Field(default=16_000, ge=1, description="clients in all; more are refused")
-    max_sockets_per_user: int = Field(default=20, ge=1, description="clients of one user; more are refused with 4029")
+    max_sockets: int = Field(default=16_000, ge=1, le=10_000_000, description="clients in all; more are refused")
+    max_sockets_per_user: int = Field(
+        default=20, ge=1, description="clients of one user; one more closes the oldest with 4029"
+    )
     max_sockets_per_address: int = Field(
         default=500, ge=1, description="clients of one address; more are refused with 503"
     )
@@ -87,26 +123,44 @@ class Settings(BaseSettings):
         default="info", description="lowest level that is logged (JSON lines on stderr)"
     )
 
-    @field_validator("origins", "trusted_proxies", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return frozenset(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+    def _ends(cls, value: Any, info: ValidationInfo) -> Any:
+        return validate_ends(value) if isinstance(value, str) and info.field_name not in OTHER_ENDS else value
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        return parse_origins(value) if isinstance(value, str) else value
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not is_key_address(value):
+            raise ValueError("must be https://host/path, without user, fragment or blanks; http:// on loopback only")
         return value
+
+    @field_validator("jwt_audience", mode="before")
+    @classmethod
+    def _audiences(cls, value: Any) -> Any:
+        return set(split_list(value)) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        return parse_networks(value) if isinstance(value, str) else value
 
     @field_validator("bind", "admin_bind")
     @classmethod
     def _address(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not (host and colon and port.isdigit() and int(port) < 65536):
-            raise ValueError("must be host:port, for example 127.0.0.1:8787 or [::]:8787")
-        return value
+        return validate_bind(value)
 
     @field_validator("dsn")
     @classmethod
     def _dsn(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
-            raise ValueError("must be a postgresql:// address")
+        if not value.get_secret_value().strip():
+            raise ValueError("is blank; postgresql:// stands for libpq's variables and defaults")
+        read_dsn(value.get_secret_value())
         return value
 
     @field_validator("jwt_secret")
@@ -119,6 +173,8 @@ class Settings(BaseSettings):
                 HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(value.get_secret_value())
         except InvalidKeyError:
             raise ValueError("is a key or a certificate, not a secret: use RELAY_JWT_KEY_FILE") from None
+        if value is not None:
+            validate_ends(value.get_secret_value())
         return value
 
     @field_validator("jwt_key_file")
@@ -130,8 +186,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if (self.jwt_secret is None) == (self.jwt_key_file is None):
-            raise ValueError("RELAY_JWT_SECRET or RELAY_JWT_KEY_FILE: set one of the two")
+        if sum(each is not None for each in (self.jwt_secret, self.jwt_key_file, self.jwt_jwks_url)) != 1:
+            raise ValueError("RELAY_JWT_SECRET or RELAY_JWT_KEY_FILE or RELAY_JWT_JWKS_URL: set one of the three")
+        if self.jwt_allow_no_audience and not self.jwt_issuer:
+            raise ValueError("RELAY_JWT_ALLOW_NO_AUDIENCE: set RELAY_JWT_ISSUER as well")
         if self.jwt_secret is not None and self.jwt_secret.get_secret_value().startswith(DEVELOPMENT):
             for name in ("bind", "admin_bind"):
                 if not is_loopback(getattr(self, name)):
@@ -139,7 +197,20 @@ class Settings(BaseSettings):
                         f"RELAY_{name.upper()}: a relay with a development secret binds to loopback only;"
                         " set RELAY_JWT_SECRET to a secret of your own"
                     )
+        if self.bind == self.admin_bind and split_address(self.bind)[1]:
+            raise ValueError("RELAY_ADMIN_BIND: is the address of RELAY_BIND: the two need a port each")
         return self
+
+
+def is_key_address(address: str) -> bool:
+    """True if keys may be fetched from there: nobody on the way can replace them."""
+    try:
+        url = urlsplit(address)
+        is_local = is_loopback(f"{url.hostname}:{url.port or 0}")
+    except ValueError:
+        return False
+    is_plain = url.username is None and not url.fragment and not any(each.isspace() for each in address)
+    return url.scheme in (("https", "http") if is_local else ("https",)) and bool(url.hostname) and is_plain
 
 
 def load_settings() -> Settings:
@@ -154,6 +225,11 @@ def load_settings() -> Settings:
                 name + ("is not set" if each["type"] == "missing" else each["msg"].removeprefix("Value error, "))
             )
         raise SettingsError("\n".join(lines)) from None
+
+
+def unknown_settings() -> list[str]:
+    """A line for each variable RELAY_… of the environment that is not a setting."""
+    return list_unknown(os.environ, (f"RELAY_{name.upper()}" for name in Settings.model_fields))
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -123,3 +123,15 @@ need_venv() {
     [[ $wanted == base ]] || echo "$stamp" >"$venv/stamp-base"
     exec 8>&-
 }
+
+# promtool for the test of the alert rules, out of Debian's package: installing that would also start a server.
+need_promtool() {
+    local tools=$repo/.local/tools
+    if [[ -x $tools/usr/bin/promtool ]] || command -v promtool >/dev/null; then return 0; fi
+    fetch() { (cd "$tools" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb) >/dev/null 2>&1; }
+    say "fetching promtool"
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    fetch || { apt_refresh "promtool is missing" && fetch; } ||
+        die "apt-get could not fetch the package prometheus, which holds promtool"
+}

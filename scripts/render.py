@@ -214,6 +214,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "error-codes": error_codes,
     "bench-announce": lambda: measured("announce"),
     "bench-purge": lambda: measured("purge"),
+    "bench-reconnect": lambda: measured("reconnect"),
     "bench-relay": lambda: measured("relay"),
     "claims": claims,
     "close-codes": close_codes,

@@ -1,5 +1,4 @@
--- Comments on tables and columns, for \d+ and \dt+. The application's tables are not described here: only their two
--- columns expired_for and warned_for are ours.
+-- Comments on tables and columns, for \d+ and \dt+. The application's tables are not described here.
 
 comment on table after_hours.settings is
 'Policy: one row, a column per setting. Change it with a plain UPDATE (role after_hours_dba); settings_log records who '
@@ -49,8 +48,14 @@ comment on table after_hours.epoch_marker is
 'UNLOGGED intentionally: a crash empties it, and the next event opens a new epoch.';
 comment on table after_hours.emitter is
 'The lock of a pass (EXCLUSIVE, a second at most), and the heartbeat of the scheduled runs.';
+comment on column after_hours.emitter.swept_at is
+'Last sweep that was complete and is stored (with events, else every 15 s): up to then everything written late was found.';
+comment on column after_hours.emitter.sweep_at is 'When the sweep after that one is due.';
 comment on table after_hours.event_floor is
-'Greatest event id that has been trimmed: a client with an older cursor gets a reset.';
+'What has been trimmed from events: a client with an older cursor gets a reset, and no older deadline is announced again.';
+comment on column after_hours.event_floor.id is 'Greatest event id that has been trimmed.';
+comment on column after_hours.event_floor.expired_to is 'No end with a deadline up to here is announced.';
+comment on column after_hours.event_floor.expiring_to is 'No warning with a deadline up to here is announced.';
 comment on table after_hours.events is
 'What was announced. Relays read events from here; NOTIFY only wakes them. Written by announce_due() alone, trimmed after '
 'settings.event_retention.';
@@ -62,6 +67,31 @@ comment on column after_hours.events.emitted_at is 'The clock time just before t
 comment on column after_hours.events.body is 'The finished frame, JSON text, as sent to clients.';
 comment on table after_hours.set_aside is
 'Due sessions whose announcement raised an error; retried at retry_at, deleted once it succeeds.';
+
+comment on table after_hours.push_targets is
+'Where events go whose user is not connected: one row per HTTP address. Change it with INSERT, UPDATE and DELETE (role '
+'after_hours_dba). Sent by: after-hours push.';
+comment on column after_hours.push_targets.url is 'https://…; http:// on loopback only. Redirects are not followed.';
+comment on column after_hours.push_targets.secret_name is
+'Name of the file with the signing secret, in the sender''s directory --secrets. The secret itself is never in the database.';
+comment on column after_hours.push_targets.types is 'The types of events that are pushed there.';
+comment on column after_hours.push_targets.wait is 'How long after an event its user''s clients have time to acknowledge it.';
+comment on column after_hours.push_targets.retry_ends_for is
+'How long an end is tried again, counted from its event. A warning is tried again until its deadline, never after it.';
+comment on column after_hours.push_targets.concurrency is 'Most requests at a time, of all senders together.';
+comment on column after_hours.push_targets.per_second is 'Most requests per second, of all senders together.';
+comment on column after_hours.push_targets.enabled is 'false: nothing is sent. Set by an answer 410 Gone as well.';
+comment on column after_hours.push_targets.added_at is 'Only events emitted after this instant are pushed.';
+comment on table after_hours.push_state is
+'How far events have been read for a target, its rate budget, and its failures since the last success.';
+comment on table after_hours.pushes is
+'One row per target and event that no client acknowledged within the target''s wait. Written by push_claim() and push_result().';
+comment on column after_hours.pushes.not_after is
+'No attempt begins after it: the deadline of a warning; for an end see push_targets.retry_ends_for.';
+comment on column after_hours.pushes.next_at is 'When it is tried next; while it is being sent, the end of the lease.';
+comment on column after_hours.pushes.detail is 'The last failure, or why it was cancelled or has expired.';
+comment on table after_hours.push_attempts is
+'One row per attempt: by which sender, when, the HTTP status or the error. finished_at is null when the sender was killed.';
 
 comment on table after_hours.holds is
 'Holds in force: the match, or every match of the user, is not purged. Written by place_hold(), place_user_hold(), '

@@ -1,28 +1,27 @@
 -- Who may do what with schemas and tables; the grants of each routine and view stand in its own file.
--- Our owner role gets exactly this much of the application's tables, and nothing else of theirs. UPDATE of one column,
--- which it never writes: without it SELECT … FOR UPDATE is refused.
+-- Our owner role gets exactly these rights on the application's tables, and no others. UPDATE of one column,
+-- which it never writes: without it SELECT … FOR SHARE or FOR UPDATE is refused.
 grant select, update (end_reason) on public.after_hours_sessions to after_hours_owner;
 grant select, references, update (expires_at) on public.after_hours_matches to after_hours_owner;
 grant select on public.after_hours_messages to after_hours_owner;
 -- Earlier versions gave these to the owner role. Code of the tables' owner (triggers, rules, expressions) runs with the
 -- rights of the role that changes rows: after_hours_eraser has these and no other.
-revoke update (warned_for, expired_for) on public.after_hours_sessions from after_hours_owner;
 revoke delete on public.after_hours_matches, public.after_hours_messages from after_hours_owner;
 grant select, delete on public.after_hours_matches, public.after_hours_messages to after_hours_eraser;
-grant select, update (warned_for, expired_for) on public.after_hours_sessions to after_hours_eraser;
+revoke all on public.after_hours_sessions from after_hours_eraser;
 
 -- the application: DML without DELETE
 grant select, insert, update on public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages
 to after_hours_app;
 
 grant usage on schema after_hours to after_hours_eraser, after_hours_jobs, after_hours_app, after_hours_relay,
-    after_hours_moderator, after_hours_dba;
+    after_hours_push, after_hours_moderator, after_hours_dba;
 -- What hardening scripts take from PUBLIC, and our roles need. Each apply gives it again where it is missing.
 do $$
 declare
     v_role text;
 begin
-    foreach v_role in array array['after_hours_jobs', 'after_hours_app', 'after_hours_relay'] loop
+    foreach v_role in array array['after_hours_jobs', 'after_hours_app', 'after_hours_relay', 'after_hours_push'] loop
         if not has_database_privilege(v_role, current_database(), 'connect') then
             execute format('grant connect on database %I to %I', current_database(), v_role);
         end if;
@@ -40,6 +39,13 @@ begin
     -- a superuser's to give: 0001 asked for it where we are not one
     if not has_schema_privilege('after_hours_jobs', 'cron', 'usage') then
         grant usage on schema cron to after_hours_jobs;
+    end if;
+    -- pg_cron gives these to PUBLIC, and hides other roles' rows by row security
+    if not has_table_privilege('after_hours_jobs', 'cron.job', 'select')
+        or not has_table_privilege('after_hours_jobs', 'cron.job_run_details', 'select')
+        or not has_table_privilege('after_hours_jobs', 'cron.job_run_details', 'delete') then
+        grant select on cron.job to after_hours_jobs;
+        grant select, delete on cron.job_run_details to after_hours_jobs;
     end if;
 end
 $$;
@@ -60,6 +66,7 @@ end
 $$;
 grant update on after_hours.settings to after_hours_dba;
 grant delete on after_hours.set_aside to after_hours_dba;
+grant insert, update, delete on after_hours.push_targets to after_hours_dba;
 -- moderators see what is held, and what was
 grant select on after_hours.holds, after_hours.hold_log to after_hours_moderator;
 -- what its functions and procedures read as themselves

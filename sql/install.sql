@@ -11,14 +11,25 @@ set local client_min_messages = warning;
 \ir common/is_paused.sql
 \ir common/log_settings.sql
 \ir common/is_row_error.sql
+\ir common/database_identity.sql
+\ir common/known_identity.sql
+\ir common/is_copy.sql
+\ir health/list_missing.sql
+\ir health/assert_access.sql
 
 -- announcing: row -> event -> NOTIFY
 \ir announce/open_epoch.sql
-\ir announce/pending_ends.sql
-\ir announce/pending_warnings.sql
+\ir announce/keep_floor.sql
+\ir announce/list_due.sql
+\ir announce/announced_to.sql
+\ir announce/next_event.sql
 \ir announce/next_due.sql
-\ir announce/mark_sessions.sql
 \ir announce/emit_events.sql
+\ir announce/emit_window.sql
+\ir announce/emit_set_aside.sql
+\ir announce/set_locked_aside.sql
+\ir announce/sweep_slices.sql
+\ir announce/emit_due.sql
 \ir announce/announce_due.sql
 \ir announce/write_heartbeat.sql
 \ir announce/announce_pass.sql
@@ -39,7 +50,6 @@ set local client_min_messages = warning;
 \ir purge/purge_cutoff.sql
 \ir purge/assert_row_visibility.sql
 \ir purge/has_enforced_key.sql
-\ir purge/database_identity.sql
 \ir purge/latest_slot.sql
 \ir purge/purgeable_matches.sql
 \ir purge/brake.sql
@@ -101,6 +111,16 @@ set local client_min_messages = warning;
 \ir relay/relay_receipts.sql
 \ir relay/relay_rescue.sql
 
+-- webhooks for users who are not connected
+\ir relay/first_event_since.sql
+\ir push/push_verdict.sql
+\ir push/push_read.sql
+\ir push/push_claim.sql
+\ir push/push_result.sql
+\ir push/list_push_backlog.sql
+\ir push/push_backlog.sql
+\ir push/push_history.sql
+
 -- blocks
 \ir moderation/block_user.sql
 \ir moderation/unblock_user.sql
@@ -114,25 +134,44 @@ set local client_min_messages = warning;
 \ir announce/list_upcoming.sql
 \ir announce/upcoming.sql
 \ir announce/lateness.sql
-\ir relay/first_event_since.sql
 \ir relay/list_unreached_warnings.sql
 \ir relay/unreached_warnings.sql
 \ir relay/delivery_report.sql
 \ir health/list_sql_objects.sql
 \ir health/sql_drift.sql
 \ir health/check_scheduler.sql
+\ir health/check_jobs.sql
+\ir health/check_job_runs.sql
+\ir health/check_announce_mode.sql
 \ir health/check_announcing.sql
-\ir health/check_retention.sql
+\ir health/check_overdue_events.sql
+\ir health/check_set_aside.sql
+\ir health/check_notify_queue.sql
+\ir health/check_purge.sql
+\ir health/check_brake.sql
+\ir health/check_not_purged.sql
 \ir health/check_relays.sql
-\ir health/check_schema.sql
+\ir health/check_listeners.sql
+\ir health/check_push.sql
+\ir health/check_sql_drift.sql
+\ir health/check_indexes.sql
+\ir health/check_access.sql
+\ir health/run_checks.sql
+\ir health/list_health.sql
 \ir health/health.sql
+\ir health/list_gauges.sql
 \ir relay/relay_status.sql
 \ir health/examine_server.sql
+\ir health/examine_jobs.sql
+\ir health/examine_access.sql
 \ir health/list_exposures.sql
+\ir health/examine_dependencies.sql
+\ir health/examine_tables.sql
 \ir health/doctor.sql
 \ir health/help.sql
 
 -- last: what makes a pass of announcing wait until this commits, what was applied, and pg_cron gets the jobs
+\ir announce/drop_marks.sql
 \ir comments.sql
 \ir prune.sql
 \ir jobs/schedule.sql

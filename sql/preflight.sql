@@ -79,7 +79,7 @@ begin
         from (
             values
             ('after_hours_owner', 'nologin', true), ('after_hours_eraser', 'nologin', true), ('after_hours_jobs', 'login', true),
-            ('after_hours_app', 'login', false), ('after_hours_relay', 'login', false),
+            ('after_hours_app', 'login', false), ('after_hours_relay', 'login', false), ('after_hours_push', 'login', false),
             ('after_hours_moderator', 'nologin', false), ('after_hours_dba', 'nologin', false)
         ) as w (rolname, kind, is_owner)
         left join pg_catalog.pg_roles as r on r.rolname = w.rolname
@@ -132,13 +132,13 @@ begin
         v_lines := v_lines || v_row.ddl;
     end if;
 
-    -- CONNECT and USAGE that somebody has taken from PUBLIC: grants.sql gives them to our roles, if it may
+    -- CONNECT and USAGE that were revoked from PUBLIC: grants.sql grants them to our roles, if it may
     if not has_database_privilege('public', c_database, 'connect') and not v_super and not (
         select pg_has_role(d.datdba, 'usage') from pg_catalog.pg_database as d where d.datname = c_database
     ) then
         for v_row in
             select w.rolname
-            from (values ('after_hours_jobs'), ('after_hours_app'), ('after_hours_relay')) as w (rolname)
+            from (values ('after_hours_jobs'), ('after_hours_app'), ('after_hours_relay'), ('after_hours_push')) as w (rolname)
             left join pg_catalog.pg_roles as r on r.rolname = w.rolname
             where r.oid is null or not has_database_privilege(r.oid, c_database, 'connect')
         loop
@@ -227,8 +227,6 @@ begin
                 ('after_hours_sessions', 'expires_at', 'timestamp with time zone', true),
                 ('after_hours_sessions', 'ended_at', 'timestamp with time zone', null),
                 ('after_hours_sessions', 'end_reason', 'text', null),
-                ('after_hours_sessions', 'warned_for', 'timestamp with time zone', null),
-                ('after_hours_sessions', 'expired_for', 'timestamp with time zone', null),
                 ('after_hours_matches', 'id', 'uuid', true), ('after_hours_matches', 'user_a', 'uuid', false),
                 ('after_hours_matches', 'user_b', 'uuid', false),
                 ('after_hours_matches', 'created_at', 'timestamp with time zone', false),
@@ -253,7 +251,7 @@ begin
             elsif v_row.is_needed and not v_row.attnotnull then
                 v_groups := v_groups || c_owner;
                 v_lines := v_lines || format('alter table public.%I alter column %I set not null;', v_table.tab, v_row.col);
-            elsif v_row.attgenerated <> '' and v_row.col in ('ended_at', 'end_reason', 'warned_for', 'expired_for') then
+            elsif v_row.attgenerated <> '' and v_row.col in ('ended_at', 'end_reason') then
                 v_groups := v_groups || c_owner;
                 v_lines := v_lines || format('public.%I.%I is generated, but it is written to', v_table.tab, v_row.col);
             end if;

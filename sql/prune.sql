@@ -26,6 +26,15 @@ begin
         end if;
     end loop;
 
+    -- The files grant to others; the right of a routine's owner, which REVOKE … FROM that role takes away too, stands here.
+    for v_stray in
+        select p.oid::regprocedure::text as identity, pg_get_userbyid(p.proowner) as owner
+        from pg_catalog.pg_proc as p
+        where p.pronamespace = 'after_hours'::regnamespace and not has_function_privilege(p.proowner, p.oid, 'execute')
+    loop
+        execute format('grant execute on routine %s to %I', v_stray.identity, v_stray.owner);
+    end loop;
+
     delete from after_hours.sql_objects;
     insert into after_hours.sql_objects (kind, identity, definition_hash)
     select o.kind, o.identity, o.definition_hash

@@ -1,4 +1,4 @@
-"""The indexes that announcing, joining and purging stand on, built without locking anybody out."""
+"""The indexes that announcing, joining and purging need, built CONCURRENTLY."""
 
 from __future__ import annotations
 

@@ -32,10 +32,18 @@ export interface Expired extends Announcement {
   reason: "timeout" | "ended" | "moderation";
 }
 
+interface Live {
+  start: "fresh" | "replayed" | "reset";
+  node: string;
+  tokenExpiresAt: string;
+  /** stream: server-sent events, because WebSockets did not get through. A WebSocket is tried again every ten minutes. */
+  via: "websocket" | "stream";
+}
+
 export type State =
   | { state: "connecting" | "closed" }
-  | { state: "live"; start: "fresh" | "replayed" | "reset"; node: string; tokenExpiresAt: string; replayed?: number }
-  | { state: "stale"; start: "fresh" | "replayed" | "reset"; node: string; tokenExpiresAt: string; since: string }
+  | (Live & { state: "live"; replayed?: number })
+  | (Live & { state: "stale"; since: string })
   | { state: "waiting" | "blocked"; code: number; retryInMs: number }
   | { state: "stopped"; code: number; why: string };
 
@@ -61,6 +69,8 @@ export interface Options {
   warningLeadMs?: number;
   /** WebSocket class for environments without a global one (Node.js before 22). */
   WebSocket?: unknown;
+  /** Reads server-sent events where WebSockets do not get through. Default: the global one. null: WebSockets only. */
+  fetch?: typeof fetch | null;
 }
 
 export declare class AfterHours {

@@ -6,6 +6,7 @@ export const EXPIRED = "after_hours:session_expired";
 
 const PROTOCOL = "after-hours.v1";
 const SILENCE = 45_000; // ms without a frame after which a connection counts as dead
+const TICK = 15_000; // ms between two looks at the time that has passed
 const PATIENCE = 10_000; // ms for a hello, and for an answer to sync
 const TOKEN_PATIENCE = 15_000;
 const GRACE = 1_500; // ms after a deadline until the relay is asked: it announces late deadlines within a second
@@ -13,8 +14,12 @@ const ANSWER = 3_000; // ms to wait for its answer
 const BEHIND = 500; // ms to wait for an event after a snapshot that was taken after its deadline
 const SETTLED = 10_000; // ms: after a connection of this length the back-off starts again from its first value
 const REMEMBERED = 500; // number of keys of announcements kept: each has one for its id and one for type, session and deadline
-const DAY = 86_400_000; // ms: upper limit of retryAfterMs
+const DAY = 86_400_000; // ms: upper limit of retryAfterMs, and how long a session that has ended is known
 const LONGEST_TIMER = 60_000; // ms: timers are renewed at least this often, because the clock estimate improves
+const MISSES = 2; // WebSockets in a row without a hello after which a stream is tried
+const SOCKET_AGAIN = 600_000; // ms after which a client with a stream tries a WebSocket again
+const STREAM = "text/event-stream";
+const CODES = { 401: 4401, 429: 4029, 503: 1013 }; // of an answer without a close code
 const UNREADABLE = 1003; // close code reported for an unreadable frame
 const BAD_FRAME = 4400, TOKEN = 4401, BLOCKED = 4403;
 
@@ -60,47 +65,138 @@ class ServerClock {
   }
 }
 
-// One WebSocket. Calls onFrame for each frame and onEnded once; neither is called after drop().
+// Time since an instant, ms. A computer that sleeps may stop the monotonic clock, but not the wall clock, which may be set:
+// the larger of the two differences.
+const instant = () => [performance.now(), Date.now()];
+const since = ([monotonic, wall]) => Math.max(performance.now() - monotonic, Date.now() - wall);
+
+// One connection of either kind. Calls onFrame for each frame and onEnded once; neither is called after drop().
 class Connection {
-  #socket; #deadline; #ended;
+  #deadline; #onFrame; #onEnded; #heardAt = instant(); #isOver = false;
   isGreeted = false;
-  isDrained = false;
+  isLeaving = false; // its successor is on its way
   isRenewing = false;
 
-  constructor(WebSocket, url, first, onFrame, onEnded) {
-    this.#ended = onEnded;
-    const socket = this.#socket = new WebSocket(url, [PROTOCOL]);
-    socket.onopen = () => this.send(first);
-    socket.onmessage = ({ data }) => {
-      const frame = parse(data);
-      if (!frame) return this.#end(UNREADABLE, "");
-      if (this.isGreeted ||= frame.type === "hello") this.expect(SILENCE); // until then PATIENCE is the limit
-      onFrame(frame);
-    };
-    socket.onclose = ({ code, reason }) => this.#end(code, reason);
-    socket.onerror = () => {}; // a close event follows
+  constructor(onFrame, onEnded) {
+    this.#onFrame = onFrame;
+    this.#onEnded = onEnded;
     this.expect(PATIENCE);
+  }
+
+  receive(data) {
+    if (this.#isOver) return;
+    const frame = parse(data);
+    if (!frame) return this.end(UNREADABLE, "");
+    this.#heardAt = instant();
+    if (this.isGreeted ||= frame.type === "hello") this.expect(SILENCE); // until then PATIENCE is the limit
+    this.#onFrame(frame);
+  }
+
+  // True if so much time has passed that it must be dead, whether or not a timer has run meanwhile.
+  get isSilent() { return since(this.#heardAt) > SILENCE; }
+
+  // End the connection unless a frame arrives within `ms`. Does not wait for the close event: on a dead network it comes
+  // late. Looks again after TICK, because a timer does not count the time in which the computer or the page slept.
+  expect(ms, start = instant()) {
+    clearTimeout(this.#deadline);
+    if (this.#isOver) return;
+    const left = ms - since(start);
+    if (left <= 0) return this.end(1006, "");
+    this.#deadline = setTimeout(() => this.expect(ms, start), Math.min(left, TICK));
+  }
+
+  drop() {
+    this.#isOver = true;
+    clearTimeout(this.#deadline);
+    this.shut();
+  }
+
+  end(code, reason) {
+    if (this.#isOver) return;
+    this.drop();
+    this.#onEnded(code, reason);
+  }
+}
+
+// By a WebSocket.
+class Socket extends Connection {
+  #socket;
+
+  constructor(options, token, after, onFrame, onEnded) {
+    super(onFrame, onEnded);
+    const socket = this.#socket = new options.WebSocket(options.url, [PROTOCOL]);
+    socket.onopen = () => this.send({ type: "auth", token, ...(after && { after }) });
+    socket.onmessage = ({ data }) => this.receive(data);
+    socket.onclose = ({ code, reason }) => this.end(code, reason);
+    socket.onerror = () => {}; // a close event follows
   }
 
   send(message) {
     if (this.#socket.readyState === 1) this.#socket.send(JSON.stringify(message));
   }
 
-  // End the connection unless a frame arrives within `ms`. Does not wait for the close event: on a dead network it comes late.
-  expect(ms) {
-    clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#end(1006, ""), ms);
-  }
-
-  drop() {
-    clearTimeout(this.#deadline);
+  shut() {
     Object.assign(this.#socket, { onopen: null, onmessage: null, onclose: null });
     this.#socket.close(1000);
   }
+}
 
-  #end(code, reason) {
-    this.drop();
-    this.#ended(code, reason);
+// By server-sent events, where WebSockets do not get through. Read by fetch, as an EventSource cannot send a token.
+class Stream extends Connection {
+  #fetch; #url; #token; #latest = ""; #leaving = new AbortController();
+
+  constructor(options, token, after, onFrame, onEnded) {
+    super((frame) => {
+      if (frame.emittedAt > this.#latest) this.#latest = frame.emittedAt;
+      onFrame(frame);
+    }, onEnded);
+    this.#fetch = options.fetch;
+    this.#url = options.url.replace(/^ws/, "http").replace(/\/ws(?=$|\?)/, "/events");
+    this.#token = token;
+    this.#read(after).then(() => this.end(1006, ""), () => this.end(1006, ""));
+  }
+
+  // Of a client's messages a stream has only sync: a question beside it.
+  send({ type }) {
+    if (type === "sync") this.#ask().catch(() => {}); // an answer that does not come shows, as on a WebSocket
+  }
+
+  shut() { this.#leaving.abort(); }
+
+  #get(headers) {
+    const fetch = this.#fetch; // not called as a method: browsers do not allow that
+    return fetch(this.#url, {
+      headers: { Authorization: `Bearer ${this.#token}`, ...headers },
+      cache: "no-store", credentials: "omit", signal: this.#leaving.signal,
+    });
+  }
+
+  async #read(after) {
+    const response = await this.#get({ Accept: STREAM, ...(after && { "Last-Event-ID": after }) });
+    const kind = response.headers.get("content-type") ?? "";
+    if (!response.ok || !kind.startsWith(STREAM)) {
+      const { code = CODES[response.status] ?? 1006, ...reason } = await response.json();
+      return this.end(code, JSON.stringify(reason));
+    }
+    const reader = response.body.getReader(), decoder = new TextDecoder();
+    for (let rest = ""; ;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        const [, code, reason] = /^: closed (\d+) (.*)/.exec(line) ?? [];
+        if (code) return this.end(Number(code), reason);
+        if (line.startsWith("data: ")) this.receive(line.slice(6));
+      }
+    }
+  }
+
+  // The answer does not come in sequence with the stream: one that is older than an event is asked for again.
+  async #ask() {
+    const answer = await (await this.#get({ Accept: "application/json" })).json();
+    if (answer.serverTime < this.#latest) return this.#ask();
+    if (answer.serverTime) this.receive(JSON.stringify({ ...answer, type: "snapshot" }));
   }
 }
 
@@ -142,6 +238,9 @@ class Sessions {
     const known = this.#byId.get(sessionId);
     // a replayed event is older than the snapshot before it, and the snapshot may contain a later deadline
     if (known && known.expiresAt !== expiresAt && Date.parse(emittedAt) < this.heardAt) return;
+    for (const [id, { state, expiresAt: end }] of this.#byId) { // as a snapshot would leave it out
+      if (state === "ended" && Date.parse(end) < Date.parse(emittedAt) - DAY) this.#byId.delete(id);
+    }
     const state = type === EXPIRED ? "ended" : "warned";
     this.#byId.set(sessionId, { ...known, sessionId, expiresAt, state, ...(reason && { reason }) });
   }
@@ -162,12 +261,14 @@ class Sessions {
 export class AfterHours {
   #options; #clock = new ServerClock(); #sessions; #cursor; #seen;
   #connection; #next; #isOpening = false; #retry; #failures = 0; #wasRefused = false; #helloAt = 0;
+  #misses = 0; #socketAt = -Infinity;
   #queue = Promise.resolve(); #timer; #asked = new Map(); #changedAt = -Infinity;
   #listening; #state = { state: "closed" }; #notBefore = 0;
 
   constructor(options) {
     if (typeof options.userId !== "string" || !options.userId) throw new TypeError("userId is required: cursors are stored for each user");
-    this.#options = { storage: globalThis.sessionStorage, WebSocket: globalThis.WebSocket, ...options };
+    const { sessionStorage: storage, WebSocket, fetch } = globalThis;
+    this.#options = { storage, WebSocket, fetch, ...options };
     this.#sessions = new Sessions(options.warningLeadMs ?? 120_000);
     const { cursor, seen } = this.#load();
     this.#cursor = cursor;
@@ -188,11 +289,15 @@ export class AfterHours {
     this.#wasRefused = false;
     const { signal } = this.#listening;
     const look = () => {
-      if (this.#connection) this.#ask();
+      if (this.#connection?.isSilent) this.#connection.end(1006, "");
+      else if (this.#connection) this.#ask();
       else if (performance.now() >= this.#notBefore) this.#open();
     };
     globalThis.document?.addEventListener("visibilitychange", () => document.hidden || look(), { signal });
-    globalThis.addEventListener?.("online", look, { signal });
+    globalThis.addEventListener?.("online", () => {
+      this.#misses = Math.min(this.#misses, MISSES - 1); // another network may let WebSockets through
+      look();
+    }, { signal });
     globalThis.addEventListener?.("offline", () => this.#ask(), { signal }); // not reliable: the missing answer shows it
     this.#open();
   }
@@ -227,8 +332,9 @@ export class AfterHours {
       if (!signal.aborted) this.#isOpening = false;
     }
     if (signal.aborted) return;
-    const first = { type: "auth", token, ...(this.#cursor && { after: this.#cursor }) };
-    const connection = this.#next = new Connection(this.#options.WebSocket, this.#options.url, first,
+    const byStream = this.#misses >= MISSES && this.#options.fetch && performance.now() - this.#socketAt < SOCKET_AGAIN;
+    if (!byStream) this.#socketAt = performance.now();
+    const connection = this.#next = new (byStream ? Stream : Socket)(this.#options, token, this.#cursor,
       (frame) => this.#receive(connection, frame), (code, reason) => this.#ended(connection, code, reason));
   }
 
@@ -259,18 +365,22 @@ export class AfterHours {
     this.#next = undefined;
     this.#wasRefused = false;
     this.#helloAt = performance.now();
-    this.#tellState({ state: "live", start, node, tokenExpiresAt });
+    if (connection instanceof Stream) this.#retryIn(SOCKET_AGAIN);
+    else this.#misses = 0;
+    const via = connection instanceof Stream ? "stream" : "websocket";
+    this.#tellState({ state: "live", start, node, tokenExpiresAt, via });
   }
 
   // The old connection stays in use until the new one has its hello. A repeated drain, or one of another connection, is
   // ignored.
   #drained(connection, frame) {
-    if (connection !== this.#connection || connection.isDrained) return;
-    connection.isDrained = true;
+    if (connection !== this.#connection || connection.isLeaving) return;
+    connection.isLeaving = true;
     this.#retryIn(this.#delay(connection, retryOf(frame)));
   }
 
   #renew(connection) {
+    if (connection instanceof Stream) return this.#drained(connection, { retryAfterMs: 0 }); // by a new stream
     if (connection.isRenewing) return;
     connection.isRenewing = true;
     this.#token().then((token) => connection.send({ type: "auth", token }), () => {}).finally(() => { connection.isRenewing = false; });
@@ -289,6 +399,7 @@ export class AfterHours {
     let wanted;
     try { wanted = retryOf(JSON.parse(reason)); } catch { /* no retryAfterMs: use the back-off */ }
     const delay = this.#delay(connection, wanted);
+    this.#count(connection, code);
     if (connection === this.#connection) this.#connection = undefined;
     else this.#next = undefined;
     if (code === BAD_FRAME) return this.#stop({ state: "stopped", code, why: "the relay rejected a frame of this client" });
@@ -297,8 +408,17 @@ export class AfterHours {
     this.#notBefore = performance.now() + (wanted ?? 0);
     const state = code === BLOCKED ? "blocked" : "waiting";
     if (!this.#connection) this.#tellState({ state, code, retryInMs: Math.round(delay) });
-    if (!this.#next && !this.#isOpening) this.#retryIn(delay);
+    const isInUse = this.#connection && !this.#connection.isLeaving; // by a stream; this was a WebSocket tried beside it
+    if (!this.#next && !this.#isOpening) this.#retryIn(isInUse ? SOCKET_AGAIN : delay);
     this.#announceOwed();
+  }
+
+  // Whether WebSockets get through: an end that the relay did not send, without a hello before it, is a miss. After a
+  // stream that failed in the same way comes a WebSocket again.
+  #count(connection, code) {
+    if (connection.isGreeted) return;
+    if (connection instanceof Stream) this.#misses = code === 1006 ? MISSES - 1 : this.#misses;
+    else this.#misses = code === 1006 ? this.#misses + 1 : 0;
   }
 
   #backOff() {
@@ -437,7 +557,9 @@ export class AfterHours {
 
   #save(cursor) {
     this.#cursor = cursor;
-    this.#seen = new Set([...this.#seen].slice(-REMEMBERED));
+    // The oldest are forgotten, but none of a session that is still known: it would be announced again.
+    const needed = new Set([...this.#sessions.owed(-Infinity)].map(({ type, session }) => keyOf(type, session)));
+    this.#seen = new Set([...this.#seen].filter((key, index) => index >= this.#seen.size - REMEMBERED || needed.has(key)));
     try {
       this.#options.storage?.setItem(storageKey(this.#options.userId), JSON.stringify({ cursor, seen: [...this.#seen] }));
     } catch { /* full or forbidden: after a reload the client starts without a cursor */ }

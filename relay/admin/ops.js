@@ -1,4 +1,4 @@
-// Fetches the page again while somebody looks and wants it; what is open stays open, the focus stays where it is.
+// Reloads the page while it is visible and reloading is switched on; open details and the focus are kept.
 const refresh = document.getElementById("refresh");
 refresh.checked = localStorage.refresh !== "off";
 refresh.onchange = () => { localStorage.refresh = refresh.checked ? "on" : "off"; };
@@ -7,7 +7,7 @@ refresh.closest("label").hidden = false;
 async function again() {
   if (!refresh.checked || document.hidden) return;
   const main = document.querySelector("main");
-  if (main.contains(document.activeElement) || !getSelection().isCollapsed) return; // somebody reads or copies
+  if (main.contains(document.activeElement) || !getSelection().isCollapsed) return; // the reader uses an element or has selected text
   try {
     const answer = await fetch("ops", { headers: { Accept: "text/html" } });
     const next = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");

@@ -28,7 +28,7 @@ STYLE, SCRIPT = ((HERE / f"ops.{kind}").read_text() for kind in ("css", "js"))
 PAGE = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 ).get_template("ops.html")
-FRESH_SECONDS = 2.0  # for which an answer of the database is kept, however many requests come
+FRESH_SECONDS = 2.0  # for which an answer of the database is kept for /ops, however many requests come
 
 
 def _hash(text: str) -> str:
@@ -55,7 +55,7 @@ class Ops:
 
     async def answer(self, request: Request) -> Response:
         """The page for a browser, JSON for everything else."""
-        database, error = await self._status()
+        database, error = await self.status(FRESH_SECONDS)
         relay = self._relay()
         if "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"relay": relay, "database": database, "error": error})
@@ -71,10 +71,11 @@ class Ops:
             "users": len(self._hub.users),
         }
 
-    async def _status(self) -> tuple[dict[str, Any] | None, str | None]:
+    async def status(self, fresh_seconds: float) -> tuple[dict[str, Any] | None, str | None]:
+        """relay_status(), at most so old, or why there is none."""
         loop = asyncio.get_running_loop()
         async with self._asking:
-            if loop.time() - self._asked_at > FRESH_SECONDS:
+            if loop.time() - self._asked_at > fresh_seconds:
                 try:
                     self._database, self._error = json.loads(await self._fetch_status()), None
                 except ConnectionError as error:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PROMISED_MS = 20.0  # p99 of lateness
 NONE = "-"
+HOUR = ("events", "latenessP50Ms", "latenessP99Ms", "written", "acknowledged", "ackP50Ms")
+LISTS = ("purges", "jobs", "relays", "lateness", "upcoming")  # parts of the answer; null where the database can't see
 
 Fact = tuple[str, object]  # a name and its value
 
@@ -69,6 +71,7 @@ def about(relay: dict[str, Any], database: dict[str, Any] | None) -> str:
 
 def panels(status: dict[str, Any]) -> list[Panel]:
     """Everything below the verdict."""
+    status = {**status, **{part: status[part] or [] for part in LISTS}}
     return [
         Panel("Health", checks=sorted(status["health"], key=lambda check: check["ok"])),
         announcing(status),
@@ -81,14 +84,14 @@ def panels(status: dict[str, Any]) -> list[Panel]:
 def announcing(status: dict[str, Any]) -> Panel:
     """The last hour, the lateness of a day, what falls due next."""
     now = datetime.fromisoformat(status["serverTime"])
-    hour = status["lastHour"]
+    hour = status["lastHour"] or dict.fromkeys(HOUR)
     facts = (
-        ("events in the last hour", hour["events"]),
+        ("events in the last hour", shown(hour["events"])),
         ("late, p50 / p99", f"{ms(hour['latenessP50Ms'])} / {ms(hour['latenessP99Ms'])}"),
-        ("written to a client", hour["written"]),
-        ("acknowledged", hour["acknowledged"]),
+        ("written to a client", shown(hour["written"])),
+        ("acknowledged", shown(hour["acknowledged"])),
         ("acknowledged after, p50", ms(hour["ackP50Ms"])),
-        ("warned now, unacknowledged", status["unreachedWarnings"]),
+        ("warned now, unacknowledged", shown(status["unreachedWarnings"])),
         ("last heartbeat", ago(status["heartbeatAgeSeconds"])),
     )
     return Panel(
@@ -123,13 +126,14 @@ def upcoming(minutes: Sequence[dict[str, Any]], now: datetime) -> Markup:
 
 def purging(status: dict[str, Any]) -> Panel:
     """Fourteen days of purging, and the backlog."""
-    days, backlog = status["purges"], status["backlog"]
+    days, backlog = status["purges"], status["backlog"] or []
+    unseen = status["backlog"] is None
     last = next((day for day in reversed(days) if day["statuses"]), None)
     facts = (
-        ("kept after expiry", status["retention"]),
+        ("kept after expiry", shown(status["retention"])),
         ("last day with runs", f"{last['day']}: {last['statuses']}" if last else "none yet"),
-        ("matches overdue", sum(row["matches"] for row in backlog)),
-        ("held or set aside", sum(row["held"] + row["setAside"] for row in backlog)),
+        ("matches overdue", NONE if unseen else sum(row["matches"] for row in backlog)),
+        ("held or set aside", NONE if unseen else sum(row["held"] + row["setAside"] for row in backlog)),
     )
     waiting = [(row["day"][5:], (row["matches"], row["held"] + row["setAside"])) for row in backlog]
     kinds = ("to go", "held or set aside")
@@ -191,6 +195,11 @@ def stamp(instant: datetime) -> str:
 def short(instant: str | None) -> str:
     """An instant to read."""
     return NONE if instant is None else f"{datetime.fromisoformat(instant):%d %b %H:%M:%S}"
+
+
+def shown(value: object) -> object:
+    """A value, or the sign for one that the database can't see."""
+    return NONE if value is None else value
 
 
 def ms(value: float | None) -> str:

@@ -60,8 +60,8 @@ class Heartbeat:
 
     async def _beat(self, session: DatabaseSession, state: str, mode: str | None) -> bool:
         seconds = self._state.probe_seconds
-        canary = None if seconds is None else timedelta(seconds=seconds)
-        wanted = await session.beat(self._hub.node, state, mode, self._hub.count, canary, self._started)
+        round_trip = None if seconds is None else timedelta(seconds=seconds)
+        wanted = await session.beat(self._hub.node, state, mode, self._hub.count, round_trip, self._started)
         self._receipts.wanted = wanted.receipts
         self._metrics.queue.set(wanted.queue_usage)
         if wanted.heartbeat_age is not None:

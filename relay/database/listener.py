@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from relay.database.connect import Connector, explain_failure
 from relay.database.faults import POOLED, CallFaults, call_in_parts
 from relay.database.heartbeat import Heartbeat
 from relay.database.probe import ListenProbe
-from relay.database.session import DatabaseSession, split_hosts
+from relay.database.session import DatabaseSession
+from relay.dsn import list_ignored, read_dsn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from relay.delivery.hub import Hub
     from relay.delivery.receipts import Receipts
     from relay.metrics import Metrics
-    from relay.records import AttachRequest, AttachResult, Event, Page
+    from relay.records import AttachRequest, AttachResult, Page
     from relay.settings import Settings
     from relay.state import RelayState
 
@@ -48,7 +50,7 @@ class Listener:
         self._faults = CallFaults(state)
         self._heartbeat = Heartbeat(hub, metrics, receipts, state, self._faults)
         self._probe = ListenProbe(metrics, state, self._faults)
-        self._hosts = split_hosts(settings.dsn.get_secret_value())
+        self._hosts = [Connector(host, settings) for host in read_dsn(settings.dsn.get_secret_value())]
         self._reasons: dict[int, str] = {}  # why each host is not followed, as logged last
         self._session: DatabaseSession | None = None
         self._woken = asyncio.Event()
@@ -61,10 +63,12 @@ class Listener:
 
         A host that doesn't answer takes connect_seconds.
         """
+        if ignored := list_ignored(self._hosts[0].host):
+            log.warning("parameters of RELAY_DSN that have no effect here", extra={"ignored": ignored})
         while True:
-            for number, dsn in enumerate(self._hosts):
+            for number, connector in enumerate(self._hosts):
                 try:
-                    await self._follow_host(dsn)
+                    await self._follow_host(connector)
                 except* TROUBLE as group:
                     self._log_failure(number, leaf(group))
                 finally:
@@ -72,11 +76,9 @@ class Listener:
             await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - spreads reconnects, no secret
 
     def _log_failure(self, host: int, error: BaseException) -> None:
-        if isinstance(error, POOLED) and not self._probe.pooled:
-            self._probe.pooled = True
-            log.warning("a transaction pooler is in between: polling, nothing prepared")
-        text = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        reason = f"{type(error).__name__}: {text}".splitlines()[0][:300]
+        if isinstance(error, POOLED):  # its backends had not been seen to change
+            self._hosts[host].is_pooled = True
+        reason = explain_failure(error)
         if self._reasons.get(host) != reason:
             log.warning("database not followed", extra={"host": host, "reason": reason})
         self._reasons[host] = self._state.problem = reason
@@ -89,10 +91,8 @@ class Listener:
         self._probe.forget()
         self._state.phase = "connecting"
 
-    async def _follow_host(self, dsn: str) -> None:
-        session = await DatabaseSession.open(
-            dsn, self._settings, self._notified, self._probe.on_notify, pooled=self._probe.pooled
-        )
+    async def _follow_host(self, connector: Connector) -> None:
+        session = await DatabaseSession.open(connector, self._notified, self._probe.on_notify)
         self._session = session
         self._metrics.connects.inc()
         self._state.phase = "catching up"
@@ -114,9 +114,7 @@ class Listener:
         while True:
             woken, self._was_woken = self._was_woken, False
             self._woken.clear()
-            started = time.time()
             page = await self._read(session)
-            log_reads(started, page.events)
             now = time.monotonic()
             if self._hub.incarnation is not None and now - self._read_at > FORGOTTEN_SECONDS:
                 self._hub.attach_afresh()
@@ -180,7 +178,6 @@ class Listener:
         session = self._session
         if session is None:
             raise ConnectionError("not connected")
-        started = time.time()
         try:
             results, unexpected = await call_in_parts(session.attach, requests)
         except (TimeoutError, asyncpg.QueryCanceledError) as error:  # the session stays usable
@@ -191,8 +188,6 @@ class Listener:
             session.terminate()
             raise ConnectionError(str(error)) from error
         self._faults.record("relay_attach", unexpected)
-        for result in results:
-            log_reads(started, [] if result is None else result.events)
         return results
 
     async def status(self) -> str:
@@ -207,12 +202,6 @@ class Listener:
         if status is None:
             raise ConnectionError(self._state.fault)
         return status
-
-
-def log_reads(started: float, events: list[Event]) -> None:
-    """At level debug: which events were read, by a call that began then. For the fault matrix's checker."""
-    if events and log.isEnabledFor(logging.DEBUG):
-        log.debug("read", extra={"started": started, "cursors": [event.cursor for event in events]})
 
 
 def leaf(error: BaseException) -> BaseException:

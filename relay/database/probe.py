@@ -20,10 +20,7 @@ PROBE_SECONDS = 2.0
 
 
 class ListenProbe:
-    """Sets state.mode to "notify" while the nonces come back, else to "polling".
-
-    pooled: a transaction pooler is in between. A nonce that comes back proves nothing then; the mode stays "polling".
-    """
+    """Sets state.mode to "notify" while the nonces come back, else to "polling"."""
 
     def __init__(self, metrics: Metrics, state: RelayState, faults: CallFaults) -> None:
         self._metrics = metrics
@@ -31,15 +28,19 @@ class ListenProbe:
         self._faults = faults
         self._nonce: str | None = None
         self._sent_at = 0.0
-        self.pooled = False
 
     def forget(self) -> None:
         """The session has ended: the mode is not known any more."""
         self._nonce = None
         self._state.mode = None
+        self._state.is_pooled = False
 
     async def keep_sending(self, session: DatabaseSession) -> None:
-        """Send probes for as long as the session lasts; a call that hangs ends the session."""
+        """Send probes for as long as the session lasts; a call that hangs ends the session. None without LISTEN."""
+        self._state.is_pooled = session.is_pooled
+        if session.is_pooled:
+            self._change("polling")
+            return
         while True:
             self._nonce = nonce = secrets.token_hex(8)
             self._sent_at = time.monotonic()  # before the call: the NOTIFY may arrive before the call returns
@@ -53,7 +54,7 @@ class ListenProbe:
 
     def on_notify(self, payload: str) -> None:
         """Take a payload of the probe's channel. Any role may send there; only our nonce counts."""
-        if payload != self._nonce or self.pooled:
+        if payload != self._nonce:
             return
         self._nonce = None
         self._state.probe_seconds = time.monotonic() - self._sent_at

@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 
 from relay.database import rows as shape
 from relay.database.faults import UnexpectedAnswer, is_lost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
+    from relay.database.connect import Connector
     from relay.records import AttachRequest, AttachResult, Cursor, Event, Page, Wanted
-    from relay.settings import Settings
 
 Made = TypeVar("Made")
 
 EVENTS = "after_hours_events"
 PROBE = "after_hours_probe"
-CALL_SECONDS = 2.5  # a call that takes longer counts as a dead server
 STATUS_SECONDS = 10.0  # for the page /ops; no client waits for it
 PAGE = 1000
 
@@ -32,59 +29,29 @@ PAGE = 1000
 class DatabaseSession:
     """A listening and a calling connection to one primary, opened and terminated together.
 
-    pooled: a transaction pooler in between gives each transaction another backend. Then nothing may be prepared, and
-    each call is a transaction of its own, which keeps it on one backend.
+    is_pooled: a transaction pooler in between gives each transaction another backend. Then there is no LISTEN, nothing
+    is prepared, and each call is a transaction of its own, which keeps it on one backend.
 
     A call raises UnexpectedAnswer, after which the session is as good as before, or what is_lost() is true for.
     """
 
     def __init__(
-        self,
-        listening: asyncpg.Connection[Any],
-        calling: asyncpg.Connection[Any],
-        connect: Callable[[], Awaitable[asyncpg.Connection[Any]]],
-        pooled: bool,
+        self, listening: asyncpg.Connection[Any], calling: asyncpg.Connection[Any], connector: Connector
     ) -> None:
-        self._pooled = pooled
+        self.is_pooled = connector.is_pooled
         self._listening = listening
         self._calling = calling
-        self._connect = connect
+        self._connector = connector
         self._calls = asyncio.Lock()
 
     @classmethod
-    async def open(
-        cls,
-        dsn: str,
-        settings: Settings,
-        notified: Callable[[], None],
-        probed: Callable[[str], None],
-        *,
-        pooled: bool = False,
-    ) -> Self:
+    async def open(cls, connector: Connector, notified: Callable[[], None], probed: Callable[[str], None]) -> Self:
         """Connect to one host and LISTEN. Raises what asyncpg, the network or the clock raise."""
-
-        async def connect() -> asyncpg.Connection[Any]:
-            return await asyncpg.connect(
-                dsn,
-                timeout=settings.connect_seconds,
-                command_timeout=CALL_SECONDS,
-                statement_cache_size=0 if pooled else 100,
-                target_session_attrs=SessionAttribute.primary,
-                server_settings={
-                    "application_name": f"after-hours relay {settings.node}"[:63],
-                    "tcp_keepalives_idle": "10",
-                    "tcp_keepalives_interval": "5",
-                    "tcp_keepalives_count": "3",
-                },
-            )
-
-        listening = await connect()
-        try:
-            session = cls(listening, await connect(), connect, pooled)
-        except BaseException:
-            listening.terminate()
-            raise
+        listening, calling = await connector.open_pair()
+        session = cls(listening, calling, connector)
         listening.add_termination_listener(lambda _connection: notified())
+        if session.is_pooled:
+            return session
         try:
             await listening.add_listener(EVENTS, lambda *_ignored: notified())
             await listening.add_listener(PROBE, lambda _connection, _pid, _channel, payload: probed(str(payload)))
@@ -132,10 +99,10 @@ class DatabaseSession:
         state: str,
         mode: str | None,
         sockets: int,
-        canary: timedelta | None,
+        round_trip: timedelta | None,
         started: datetime,
     ) -> Wanted:
-        """Report this relay's state. `canary`: the last round trip of the probe."""
+        """Report this relay's state. `round_trip`: the last one of the probe."""
         return await self._call(
             shape.wanted_of,
             "select * from after_hours.relay_beat($1, $2, $3, $4, $5, $6)",
@@ -143,7 +110,7 @@ class DatabaseSession:
             state,
             mode,
             sockets,
-            canary,
+            round_trip,
             started,
         )
 
@@ -166,7 +133,7 @@ class DatabaseSession:
 
     async def status(self) -> str:
         """Aggregates of the database as JSON text, over a connection of its own: no other call waits for it."""
-        connection = await self._connect()
+        connection = await self._connector.open_one()
         try:
             call = "select after_hours.relay_status()"
             return await self._fetch(connection, shape.text_of, call, seconds=STATUS_SECONDS)
@@ -187,9 +154,11 @@ class DatabaseSession:
     ) -> Made:
         """What `made` makes of the rows. What it raises is an UnexpectedAnswer, as an error of the function is."""
         try:
-            if not self._pooled:
+            if not self.is_pooled:
                 return made(await connection.fetch(call, *values, timeout=seconds))
             async with connection.transaction():
+                for name, value in self._connector.local_settings.items():
+                    await connection.fetch("select set_config($1, $2, true)", name, value)
                 return made(await connection.fetch(call, *values, timeout=seconds))
         except UnexpectedAnswer:
             raise
@@ -197,21 +166,3 @@ class DatabaseSession:
             if is_lost(error):
                 raise
             raise UnexpectedAnswer(f"{type(error).__name__}: {error}") from error
-
-
-def split_hosts(dsn: str) -> list[str]:
-    """One DSN for each host of a multi-host DSN, so that each can be tried with a timeout of its own."""
-    url = urlsplit(dsn)
-    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    login, at, hosts = url.netloc.rpartition("@")
-    if "," in hosts:
-        return [urlunsplit(url._replace(netloc=login + at + host)) for host in hosts.split(",")]
-    if "," in query.get("host", ""):
-        names = query["host"].split(",")
-        ports = query.get("port", "").split(",")
-        ports = ports * len(names) if len(ports) == 1 else ports
-        each = [
-            query | {"host": name} | ({"port": port} if port else {}) for name, port in zip(names, ports, strict=True)
-        ]
-        return [f"{dsn.partition('?')[0]}?{urlencode(one, quote_via=quote)}" for one in each]
-    return [dsn]

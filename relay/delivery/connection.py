@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Transport(Protocol):
-    """How the hub writes to one client, whatever kind of WebSocket it has. Nothing here waits, but set_handler()."""
+    """How the hub writes to one client, by a WebSocket or a stream. Nothing here waits, but set_handler()."""
 
     @property
     def received_at(self) -> float:
@@ -23,14 +23,17 @@ class Transport(Protocol):
     is_slow: bool
     """True once the client was closed for the bytes it did not read."""
 
-    def write(self, frame: bytes) -> bool:
-        """Queue a complete frame; False if the client has disconnected or is now closed for being too slow."""
+    def write(self, frame: bytes, cursor: Cursor | None = None) -> bool:
+        """Queue a complete frame; False if the client has disconnected or is now closed for being too slow.
+
+        cursor: the place that the client is at once it has handled the frame; None: where it was.
+        """
 
     def ping(self, frame: bytes) -> None:
-        """Send a protocol ping and a frame in one write."""
+        """Send a frame, and what makes the client answer if its kind can."""
 
     def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; the connection is aborted if it doesn't end in CLOSE_SECONDS."""
+        """Say why, and end; the connection is aborted if the client doesn't end it in CLOSE_SECONDS."""
 
     def abort(self) -> None:
         """Close the TCP connection at once."""

@@ -71,10 +71,10 @@ class Hub:
             if not connections:
                 del self.users[connection.identity.user]
 
-    def close(self, connection: Connection, code: int, retry_ms: int) -> None:
+    def close(self, connection: Connection, code: int, retry_ms: int, **details: str) -> None:
         """Close a client's connection, saying when to come back."""
         self.metrics.closed.labels(str(code)).inc()
-        connection.transport.close(code, protocol.close_reason(retry_ms))
+        connection.transport.close(code, protocol.close_reason(retry_ms, **details))
         self.leave(connection)
 
     def sync(self, connection: Connection) -> None:
@@ -126,7 +126,8 @@ class Hub:
         elif result.start == "reset":
             kind = "reset"
         if kind is not None and result.state is not None:
-            connection.transport.write(protocol.snapshot(kind, self.node, connection.identity.expires_at, result.state))
+            frame = protocol.snapshot(kind, self.node, connection.identity.expires_at, result.state)
+            connection.transport.write(frame, result.cursor)
             connection.cursor = result.cursor
         connection.has_hello = True
         connection.held, connection.last = None, 0
@@ -188,7 +189,7 @@ class Hub:
                 connection.held.events.clear()
 
     def send_stale(self, since: float) -> None:
-        """Say to everybody that nothing has been read since then."""
+        """Send `stale` to all clients: nothing has been read since then."""
         self._is_stale = True
         frame = protocol.message("stale", since=protocol.format_instant(since))
         for connection in self.connections():
@@ -197,7 +198,7 @@ class Hub:
                 connection.transport.write(frame)
 
     def send_live(self) -> None:
-        """Say to everybody who was told stale how much came after; who still joins hears it afterwards."""
+        """Send `live` with the number of events replayed since `stale`; to a joining client after its hello."""
         self._is_stale = False
         for connection in self.connections():
             if connection.held is None:
@@ -219,7 +220,7 @@ class Hub:
                 self.close(connection, protocol.CloseCode.TRY_LATER, protocol.jitter_ms(500, 3000))
         elif event.id > connection.last:
             connection.last = event.id
-            if connection.transport.write(event.frame):
+            if connection.transport.write(event.frame, event.cursor):
                 connection.cursor = event.cursor
                 if connection.replayed is not None:
                     connection.replayed += 1

@@ -6,16 +6,21 @@ Nothing here writes a session or logs what a client sent.
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from relay.auth import Refused, bearer
-from relay.protocol import SUBPROTOCOL, BadFrame, CloseCode, close_reason, jitter_ms, parse
+from relay.auth import Refused, UnknownKey, bearer
+from relay.keys import KeysUnavailable
+from relay.protocol import SUBPROTOCOL, BadFrame, CloseCode, close_reason, jitter_ms, parse_client
+from relay.public.limits import UserLimiter, make_way
 from relay.records import parse_cursor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.requests import Request
     from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
     from relay.delivery.connection import Connection, Transport
     from relay.delivery.hub import Hub
     from relay.metrics import Metrics
-    from relay.public.limits import UserLimiter
     from relay.public.origin import RequestPolicy
     from relay.records import Cursor
     from relay.settings import Settings
@@ -50,6 +54,7 @@ class WebSocketRoutes:
         self._user_limiter = user_limiter
         self._hub = hub
         self._metrics = metrics
+        self._renewals: set[asyncio.Task[None]] = set()
 
     def all(self) -> list[BaseRoute]:
         """Routes for the composition root."""
@@ -74,21 +79,24 @@ class WebSocketRoutes:
             token: object = bearer(websocket)
             if token is None:
                 async with asyncio.timeout(AUTH_SECONDS):
-                    first = parse(await receive(websocket))
+                    first = parse_client(await receive(websocket))
                 if first["type"] != "auth":
                     raise BadFrame("the first frame must be auth")
                 token, after = first.get("token"), first.get("after") or after
-            identity = self._verifier.identify(token)
+            identity = await self._verifier.authenticate(token)
         except TimeoutError:
             self._refuse(transport, "no_auth", CloseCode.NO_AUTH, jitter_ms(500, 3000))
-        except BadFrame:
-            self._refuse(transport, "bad_frame", CloseCode.BAD_FRAME, 0)
+        except BadFrame as bad:
+            self._refuse(transport, "bad_frame", bad.code, 0)
         except Refused as refused:
-            self._refuse(transport, refused.reason, CloseCode.TOKEN, 0)
+            self._refuse(transport, refused.reason, refused.code, 0, **refused.details)
+        except KeysUnavailable as unavailable:
+            reason, retry_ms = unavailable.reason, unavailable.retry_ms
+            self._refuse(transport, reason, CloseCode.TRY_LATER, retry_ms, reason=reason)
         except Disconnected:
             return
         else:
-            await self._join(transport, identity, parse_cursor(after))
+            await self.join(transport, identity, parse_cursor(after))
 
     async def not_found(self, websocket: WebSocket) -> None:
         """A handshake for any other path."""
@@ -98,34 +106,43 @@ class WebSocketRoutes:
         """A request for /ws that is no handshake."""
         return JSONResponse({"error": "not_a_websocket"}, status_code=426, headers={"Upgrade": "websocket"})
 
-    async def _join(self, transport: Transport, identity: Identity, cursor: Cursor | None) -> None:
+    async def join(self, transport: Transport, identity: Identity, cursor: Cursor | None) -> None:
+        """Let an authenticated client join within the limits; the transport says it to the client if it can't."""
         now = asyncio.get_running_loop().time()
-        of_user = len(self._hub.users.get(identity.user, ()))
-        if self._hub.count >= self._settings.max_sockets or of_user >= self._settings.max_sockets_per_user:
-            self._refuse(transport, "too_many", CloseCode.TOO_MANY, jitter_ms(5_000, 30_000))
-        elif wait := self._user_limiter.retry_ms(identity.user, now):
-            self._refuse(transport, "user_rate", CloseCode.TOO_MANY, wait)
+        refusal = make_way(self._hub, self._settings, self._user_limiter, identity.user, now)
+        if refusal is not None:
+            self._refuse(transport, refusal[0], CloseCode.TOO_MANY, refusal[1])
         else:
             await transport.set_handler(self, self._hub.join(identity, transport, cursor, now))
 
-    def _refuse(self, transport: Transport, reason: str, code: CloseCode, retry_ms: int) -> None:
-        """Close before joining. reason: the label of the metric `refused`."""
-        self._metrics.refused.labels(reason).inc()
+    def _refuse(self, transport: Transport, label: str, code: CloseCode, retry_ms: int, **details: str) -> None:
+        """Close before joining. label: of the metric `refused`."""
+        self._metrics.refused.labels(label).inc()
         self._metrics.closed.labels(str(code)).inc()
-        transport.close(code, close_reason(retry_ms))
+        transport.close(code, close_reason(retry_ms, **details))
 
     # ---- Handler
 
     def on_message(self, connection: Connection, message: dict[str, Any]) -> None:
         """Take one message of an authenticated client; a bad one closes its connection."""
+        with self._closing(connection):
+            self._dispatch(connection, parse_client(message))
+
+    @contextmanager
+    def _closing(self, connection: Connection) -> Iterator[None]:
+        """Close a client for what is wrong with its message."""
         try:
-            self._dispatch(connection, parse(message))
-        except BadFrame:
+            yield
+        except BadFrame as bad:
             self._metrics.refused.labels("bad_frame").inc()
-            self._hub.close(connection, CloseCode.BAD_FRAME, 0)
+            self._hub.close(connection, bad.code, 0)
         except Refused as refused:
             self._metrics.refused.labels(refused.reason).inc()
-            self._hub.close(connection, CloseCode.TOKEN, 0)
+            self._hub.close(connection, refused.code, 0, **refused.details)
+        except KeysUnavailable as unavailable:
+            reason, retry_ms = unavailable.reason, unavailable.retry_ms
+            self._metrics.refused.labels(reason).inc()
+            self._hub.close(connection, CloseCode.TRY_LATER, retry_ms, reason=reason)
 
     def on_close(self, connection: Connection) -> None:
         """Remove a disconnected client."""
@@ -140,12 +157,27 @@ class WebSocketRoutes:
         elif message["type"] == "ack":
             self._hub.receipts.acked(connection, parse_cursor(message.get("cursor")))
         elif message["type"] == "auth":
-            identity = self._verifier.identify(message.get("token"))
-            if identity.user != connection.identity.user:
-                raise BadFrame("another user")
-            connection.identity = identity
-            connection.was_warned = False
-            self._sync(connection)  # asks the database whether this token is blocked; the snapshot has its expiry
+            token = message.get("token")
+            try:
+                self._renew(connection, self._verifier.identify(token))
+            except UnknownKey:
+                task = asyncio.get_running_loop().create_task(self._renew_later(connection, token))
+                self._renewals.add(task)
+                task.add_done_callback(self._renewals.discard)
+
+    async def _renew_later(self, connection: Connection, token: object) -> None:
+        """Take a token of a key that is to be fetched first."""
+        with self._closing(connection):
+            identity = await self._verifier.authenticate(token)
+            if connection in self._hub.users.get(connection.identity.user, ()):
+                self._renew(connection, identity)
+
+    def _renew(self, connection: Connection, identity: Identity) -> None:
+        if identity.user != connection.identity.user:
+            raise BadFrame("another user")
+        connection.identity = identity
+        connection.was_warned = False
+        self._sync(connection)  # asks the database whether this token is blocked; the snapshot has its expiry
 
     def _sync(self, connection: Connection) -> None:
         if wait := self._user_limiter.retry_ms(connection.identity.user, asyncio.get_running_loop().time()):

@@ -28,6 +28,15 @@ REFILL_SECONDS = 10.0  # in which an address may come back with all of its conne
 UNREADABLE_SHARE = 10  # addresses' limits that all clients whose forwarded address can't be read have together
 NETWORK_SHARE = 16  # addresses' limits that one IPv6 /48 has: as many customers, each with a /64
 UNREADABLE = "unreadable"
+# What the log says of each reason, once a minute. A refused proxy's head, which would tell that it is one, is not read.
+TOLD = {
+    "address_full": "connections of one address are refused: it has RELAY_MAX_SOCKETS_PER_ADDRESS of them"
+    " (a proxy of yours? add it to RELAY_TRUSTED_PROXIES)",
+    "address_rate": "connections of one address are refused: they come too fast for RELAY_MAX_SOCKETS_PER_ADDRESS"
+    " (a proxy of yours? add it to RELAY_TRUSTED_PROXIES)",
+    "full": "connections are refused: there are as many as file descriptors for RELAY_MAX_SOCKETS",
+    "handshake_rate": "requests are refused: they come faster than RELAY_MAX_HANDSHAKES",
+}
 
 log = logging.getLogger("relay.limits")
 
@@ -89,6 +98,13 @@ class ConnectionLimiter:
 
     def acquire(self, address: str | None, now: float) -> AddressUsage:
         """Admit a connection of an address; None: one that can't be read. Raises LimitExceeded."""
+        try:
+            return self._acquire(address, now)
+        except LimitExceeded as exceeded:
+            self._log.warning(TOLD[exceeded.reason], address=address or UNREADABLE)
+            raise
+
+    def _acquire(self, address: str | None, now: float) -> AddressUsage:
         if address is not None and self.is_trusted(address):
             return self._proxies.acquire(now)
         self._forget_idle(now)
@@ -108,11 +124,13 @@ class ConnectionLimiter:
     def check_capacity(self, connections: int) -> None:
         """Raises LimitExceeded if this process has more connections than file descriptors for them."""
         if connections - self._refused.count > self.capacity:
+            self._log.warning(TOLD["full"], capacity=self.capacity)
             raise LimitExceeded("full", jitter_ms(5000, 20_000))
 
     def check_rate(self, now: float) -> None:
         """The rate of all together, for a request that its address may make. Raises LimitExceeded."""
         if not self._all.take(now):
+            self._log.warning(TOLD["handshake_rate"])
             raise LimitExceeded("handshake_rate", jitter_ms(1000, 5000))
 
     def client(self, peer: str, forwarded: list[bytes]) -> str | None:

@@ -9,10 +9,10 @@ from websockets.frames import CloseCode, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from relay.protocol import MAX_MESSAGE
+
 if TYPE_CHECKING:
     from websockets.frames import Frame
-
-MAX_MESSAGE = 4096  # bytes
 
 log = logging.getLogger("relay.parser")
 log.setLevel(logging.ERROR)  # at DEBUG the parser would write what clients send

@@ -1,7 +1,8 @@
 """Plain HTTP: one answer, an ASGI application's or a refusal, on a connection that ends with it.
 
 Nothing on the public address needs a second request on a connection. What a client sends after its request is read
-and dropped for a while: closing on unread bytes would make the kernel destroy the answer.
+and dropped for a while: closing on unread bytes would make the kernel destroy the answer. An answer that is a stream of
+events goes on in EventStreamProtocol.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from relay.websocket.request import answer_head, refusal
+from relay.websocket.stream import EventStreamProtocol
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -45,6 +47,7 @@ class PlainHTTPProtocol(asyncio.Protocol):
         self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None  # of an answer that has no body yet
         self._has_answered = False
         self._is_asked = False
+        self._is_stream = False
         self._is_gone = asyncio.Event()
         self._may_write = asyncio.Event()
         self._may_write.set()
@@ -56,9 +59,20 @@ class PlainHTTPProtocol(asyncio.Protocol):
         """Call the application for a request."""
         self._method = head.method
         self._dropped = len(rest)
-        task = asyncio.get_running_loop().create_task(self._run(head.scope(self._app_state)))
+        scope = head.scope(self._app_state)
+        scope["state"]["stream"] = self.stream
+        task = asyncio.get_running_loop().create_task(self._run(scope))
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
+
+    def stream(self, headers: list[tuple[bytes, bytes]]) -> EventStreamProtocol:
+        """Answer with a stream of events, with these headers too; what the application sends doesn't count any more."""
+        self._is_stream = True
+        stream = EventStreamProtocol(self._usage, self._transport, self._server_state, headers)
+        if not self._transport.is_closing():  # or connection_lost() is called here, as for any other request
+            self._server_state.connections.discard(self)
+            stream.start()
+        return stream
 
     def finish(self, last: bytes, seconds: float = LINGER_SECONDS) -> None:
         """Write the last bytes of the answer; the client has so many seconds to read it and close."""
@@ -105,6 +119,8 @@ class PlainHTTPProtocol(asyncio.Protocol):
             await self._config.loaded_app(scope, self._receive, self._send)
         except Exception:
             log.exception("the application failed")
+        if self._is_stream:
+            return
         if self._has_answered:
             self.finish(b"")
         else:
@@ -118,6 +134,8 @@ class PlainHTTPProtocol(asyncio.Protocol):
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:
+        if self._is_stream:
+            return
         if message["type"] == "http.response.start":
             self._head = message["status"], [*self._server_state.default_headers, *message.get("headers", [])]
             return

@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from relay.delivery.connection import Connection, Handler
+    from relay.records import Cursor
     from relay.websocket.limits import AddressUsage
     from relay.websocket.request import RequestHead
 
 log = logging.getLogger("relay.push")
 
 SLICE = 4096  # bytes parsed between two checks of the credit
-MAX_EARLY = 8192  # bytes kept that came before the handshake's answer
+MAX_EARLY = protocol.MAX_MESSAGE + 1024  # bytes kept that came before the handshake's answer
 LINGER = 64 * 1024  # bytes still read and dropped after the last frame: closing on them would reset it away
 
 
@@ -91,7 +92,7 @@ class PushProtocol(asyncio.Protocol):
 
     # ---- Transport, for the hub
 
-    def write(self, frame: bytes) -> bool:
+    def write(self, frame: bytes, cursor: Cursor | None = None) -> bool:
         """Queue a complete frame; False if the client has disconnected or is now closed for being too slow."""
         if self._state != State.OPEN or not write_or_close(self._transport, self, frame):
             return False

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_HEAD, MAX_LINE, MAX_HEADERS = 16 * 1024, 8000, 100
+LONG_TOKEN = re.compile(rb"\nauthorization:[^\r\n]{%d}" % MAX_LINE, re.IGNORECASE)
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 UPGRADE = ((b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13"))
 ABSOLUTE = re.compile(rb"(?:http|ws)s?://([^/?#@]+)(/[^?]*)?(\?.*)?", re.IGNORECASE)
@@ -82,8 +83,10 @@ class RequestHead:
 
     def check(self) -> None:
         """What every request must be, and what an origin or a token sent twice could hide. Raises HandshakeError."""
-        if len(self.headers) > MAX_HEADERS or (self.size > MAX_LINE and self._has_long_line()):
-            raise HandshakeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers")
+        if self.size > MAX_LINE and (long := self._long_lines()):
+            raise too_large(b"authorization" in long)
+        if len(self.headers) > MAX_HEADERS:
+            raise too_large()
         if len(self.target) > MAX_LINE:
             raise HandshakeError(HTTPStatus.REQUEST_URI_TOO_LONG, "target")
         if self.version not in ("1.0", "1.1"):
@@ -99,8 +102,8 @@ class RequestHead:
             raise HandshakeError(HTTPStatus.BAD_REQUEST, "body")
         self._read_target()
 
-    def _has_long_line(self) -> bool:
-        return any(len(name) + len(value) > MAX_LINE for name, value in self.headers)
+    def _long_lines(self) -> set[bytes]:
+        return {name for name, value in self.headers if len(name) + len(value) > MAX_LINE}
 
     def _read_target(self) -> None:
         """RFC 9112, 3.2: an absolute form is taken apart, and its host counts. Raises HandshakeError."""
@@ -185,7 +188,7 @@ class RequestParser:
         end = self._bytes.find(b"\r\n\r\n", max(0, start - 3)) + 4
         is_whole = end >= 4
         if (end if is_whole else self._size) > MAX_HEAD:
-            raise HandshakeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers")
+            raise too_large(LONG_TOKEN.search(self._bytes) is not None)
         try:
             self._parser.feed_data(bytes(self._bytes[start : end if is_whole else None]))
         except httptools.HttpParserUpgrade:
@@ -201,6 +204,12 @@ class RequestParser:
         head.size = end
         head.request_line = bytes(self._bytes[: self._bytes.find(b"\r\n")])
         return head, bytes(self._bytes[end:])
+
+
+def too_large(has_long_token: bool = False) -> HandshakeError:
+    """A head that is not read; one with a long token is told that the first frame has room for it."""
+    reason = "token_too_long_for_a_header" if has_long_token else "headers"
+    return HandshakeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
 
 
 def is_key(key: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""uvicorn with a way to end that loses nobody: what waits to be accepted is served, then drained, then all is closed.
+"""uvicorn with a drain: at the end queued connections are accepted, all clients are drained, then closed.
 
 uvicorn itself would close every connection at once, and the kernel resets what is queued at a closed listening
 socket. Of two servers in a process one handles the signals.
@@ -89,9 +89,14 @@ def listening_socket(address: str, *, reuse_port: bool = False) -> socket.socket
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit both
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)
+    set_options(listening)
     return listening
+
+
+def set_options(listening: socket.socket) -> None:
+    """What the accepted sockets inherit from the listening one."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)
 
 
 def log_descriptor_exhaustion(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from websockets.frames import Frame
 
     from relay.delivery.connection import Connection, Handler
+    from relay.records import Cursor
     from relay.websocket.limits import AddressUsage
     from relay.websocket.request import RequestHead
 
@@ -117,7 +118,7 @@ class StockTransport:
     def credit(self, credit: int) -> None:
         self._protocol.credit = credit
 
-    def write(self, frame: bytes) -> bool:
+    def write(self, frame: bytes, cursor: Cursor | None = None) -> bool:
         if self._protocol.close_sent or not write_or_close(self._protocol.transport, self, frame):
             return False
         self._written += len(frame)
@@ -167,7 +168,7 @@ class StockTransport:
             handler.on_close(connection)
 
     def flooded(self) -> None:
-        """Close a client that has sent more than its credit; abort one that goes on."""
+        """Close a client that has sent more than its credit; abort one that keeps sending."""
         self.close(protocol.CloseCode.TOO_MANY, protocol.close_reason(protocol.jitter_ms(1000, 5000)))
         if self.credit < -CREDIT:
             self.abort()

@@ -1,5 +1,6 @@
 create or replace function after_hours.announce_pass(
-    p_until timestamptz, p_wait interval default '0', out is_over boolean, out emitted integer, out skipped integer
+    p_until timestamptz, p_wait interval default '0', inout swept_at timestamptz default null, inout sweep_at timestamptz default null,
+    out is_over boolean, out emitted integer, out skipped integer, out has_more boolean
 )
 language plpgsql
 volatile
@@ -11,15 +12,18 @@ declare
     v_now timestamptz;
     v_sleep interval;
     v_done record;
+    v_stored after_hours.emitter;
 begin
-    -- Purpose: one pass of the loop: take the lock, sleep until the next due instant (at most 0.9 s, at least p_wait, not
-    --          past p_until), announce. The caller's commit publishes the events and releases the lock.
-    -- Returns: whether the run is over (paused, or p_until reached), events written, due sessions skipped.
+    -- Purpose: one pass of the loop: take the lock, sleep until the next due instant or sweep (at most 0.9 s, at least p_wait,
+    --          not past p_until), announce. The caller's commit publishes the events and releases the lock.
+    -- Returns: whether the run is over (paused, or p_until reached), events written, due sessions skipped, whether more is due;
+    --          the last and the next sweep, which the caller passes to its next pass: when idle they are not stored.
     -- Locks:   after_hours.emitter EXCLUSIVE until the caller's commit; if it is not free within 900 ms, the pass ends
     --          without an effect.
     -- Access:  after_hours_jobs.
     emitted := 0;
     skipped := 0;
+    has_more := false;
     is_over := after_hours.is_paused('announce') or clock_timestamp() >= p_until;
     if is_over then
         return;
@@ -31,20 +35,33 @@ begin
     end;
 
     v_now := clock_timestamp();
-    v_sleep := greatest(least(after_hours.next_due(v_now), v_now + interval '900 milliseconds', p_until) - v_now, p_wait);
+    select e.* into v_stored from after_hours.emitter as e;
+    if swept_at is null or v_stored.swept_at > swept_at and v_stored.swept_at <= v_now then
+        swept_at := v_stored.swept_at;
+        sweep_at := v_stored.sweep_at;
+    end if;
+    v_sleep := greatest(
+        least(after_hours.next_event(v_now), coalesce(sweep_at, v_now), v_now + interval '900 milliseconds', p_until) - v_now, p_wait
+    );
     if v_sleep > interval '0' then
         perform pg_sleep(extract(epoch from v_sleep));
     end if;
 
-    select d.* into v_done from after_hours.announce_due() as d;
+    select d.*
+    into v_done
+    from after_hours.settings as s
+    cross join lateral after_hours.emit_due(clock_timestamp(), s.announce_batch, swept_at, sweep_at) as d;
+    swept_at := v_done.swept_at;
+    sweep_at := v_done.sweep_at;
     emitted := v_done.expired + v_done.expiring;
     skipped := v_done.skipped;
+    has_more := v_done.has_more;
     perform after_hours.write_heartbeat();
 end
 $$;
-comment on function after_hours.announce_pass(timestamptz, interval) is
+comment on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz) is
 'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (0.9 s at most, so '
 'that sessions written meanwhile are announced within a second), then announces. The caller must commit at once.';
-alter function after_hours.announce_pass(timestamptz, interval) owner to after_hours_owner;
-revoke all on function after_hours.announce_pass(timestamptz, interval) from public;
-grant execute on function after_hours.announce_pass(timestamptz, interval) to after_hours_jobs;
+alter function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz) from public;
+grant execute on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz) to after_hours_jobs;

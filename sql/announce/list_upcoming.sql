@@ -7,30 +7,27 @@ set search_path = pg_catalog, pg_temp
 set row_security = off
 as $$
 declare
-    v_lead interval;
-    v_since timestamptz;
+    v_at record;
 begin
-    -- Purpose: list what will be announced next, overdue events first, at most 1,000 of each type.
+    -- Purpose: list what will be announced next, overdue events first, at most 1,000 of each type. What was written late is
+    --          found up to a minute back.
     -- Returns: a row per event.
-    -- Locks:   none; two index scans.
+    -- Locks:   none; a few index scans.
     -- Access:  after_hours_dba.
-    select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
+    perform after_hours.assert_access('public.after_hours_sessions');
+    select a.* into v_at from after_hours.announced_to(p_now) as a;
     return query
-    (
-        select p.deadline, 'after_hours:session_expired', p.id, p.user_id, p.deadline
-        from after_hours.pending_ends as p
-        where p.deadline > v_since
-        order by p.deadline
-        limit 1000
-    )
+    select d.due_at, 'after_hours:session_expired', d.session_id, d.user_id, d.deadline
+    from after_hours.list_due(
+        'after_hours:session_expired', greatest(v_at.ends_floor, least(v_at.ends, p_now - interval '62 seconds')),
+        'ffffffff-ffff-ffff-ffff-ffffffffffff', 'infinity', p_now, v_at.lead, 1000
+    ) as d
     union all
-    (
-        select greatest(p.deadline - v_lead, p.started_at), 'after_hours:session_expiring', p.id, p.user_id, p.deadline
-        from after_hours.pending_warnings as p
-        where p.deadline > greatest(p_now, v_since)
-        order by p.deadline
-        limit 1000
-    );
+    select d.due_at, 'after_hours:session_expiring', d.session_id, d.user_id, d.deadline
+    from after_hours.list_due(
+        'after_hours:session_expiring', v_at.warnings_floor, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'infinity', 'infinity', v_at.lead,
+        1000
+    ) as d;
 end
 $$;
 comment on function after_hours.list_upcoming(timestamptz) is

@@ -7,40 +7,21 @@ set search_path = pg_catalog, pg_temp
 set row_security = off
 as $$
 declare
-    v_lead interval;
-    v_since timestamptz;
-    v_end timestamptz;
-    v_warning timestamptz;
+    v_lead interval := (select s.warning_lead from after_hours.settings as s);
     v_start timestamptz;
 begin
     -- Purpose: the next instant at which an event is due; in the past if one is due already.
     -- Returns: null if no event is ahead. A session shorter than the warning lead, which is warned at its start, is found
-    --          only in the second before its start: a caller may sleep a second at most.
-    -- Locks:   none; three index probes.
+    --          only in the second before its start.
+    -- Locks:   none; a few index probes, and a scan of the deadlines of one lead.
     -- Access:  after_hours_dba, after_hours_jobs.
-    select s.warning_lead, s.announce_since into v_lead, v_since from after_hours.settings as s;
-
-    select p.deadline
-    into v_end
-    from after_hours.pending_ends as p
-    where p.deadline > v_since
-    order by p.deadline
-    limit 1;
-
-    select p.deadline - v_lead
-    into v_warning
-    from after_hours.pending_warnings as p
-    where p.deadline > greatest(p_now, v_since) and p.started_at <= greatest(p_now, p.deadline - v_lead)
-    order by p.deadline
-    limit 1;
-
-    select min(p.started_at)
+    select min(s.started_at)
     into v_start
-    from after_hours.pending_warnings as p
-    where p.deadline > greatest(p_now, v_since) and p.deadline <= p_now + v_lead + interval '1 second'
-        and p.started_at > greatest(p_now, p.deadline - v_lead);
-
-    return least(v_end, v_warning, v_start);
+    from public.after_hours_sessions as s
+    where least(s.ended_at, s.expires_at) > p_now
+        and least(s.ended_at, s.expires_at) <= p_now + v_lead + interval '1 second'
+        and s.ended_at is null and s.started_at > greatest(p_now, s.expires_at - v_lead);
+    return least(after_hours.next_event(p_now), v_start);
 end
 $$;
 comment on function after_hours.next_due(timestamptz) is

@@ -12,7 +12,7 @@ declare
 begin
     -- Purpose: the epoch that events of this run of the server belong to; opened when this is its first event.
     --          A crash restart keeps the start time, but empties the UNLOGGED marker table, by which it is recognized.
-    -- Returns: the epoch's name.
+    -- Returns: the epoch's name. Raises AH044 in a copy of another database.
     -- Locks:   the caller holds after_hours.emitter.
     -- Access:  internal.
     select e.name
@@ -23,6 +23,14 @@ begin
         and e.system_identifier = v_system and e.server_started_at = v_started;
     if found then
         return v_name;
+    end if;
+    -- The first event of a run of the server: a copy has no epoch of its own yet.
+    if after_hours.is_copy() then
+        raise exception using
+            errcode = 'AH044',
+            message = 'this is a copy of another database: nothing is announced in it',
+            detail = 'Its users would be told about sessions that go on in the original.',
+            hint = 'If it takes the original''s place: select after_hours.arm(''why'');';
     end if;
     insert into after_hours.epochs (name, last_id, system_identifier, server_started_at)
     select

@@ -13,7 +13,7 @@ declare
     v_count integer;
 begin
     -- Purpose: everything about server, pg_cron and role settings that is known to break jobs, as far as SQL can see.
-    -- Returns: a row per subject. Owned by the jobs role (pg_monitor): others see neither settings nor pg_cron's tables.
+    -- Returns: a row per subject. Owned by the jobs role (pg_monitor): others do not see the settings.
     -- Locks:   none.
     -- Access:  after_hours_jobs.
     subject := 'server version';
@@ -43,60 +43,34 @@ begin
     return next;
 
     subject := 'pg_cron database';
-    ok := current_setting('cron.database_name') = current_database();
-    finding := current_setting('cron.database_name');
+    finding := coalesce(current_setting('cron.database_name', true), 'pg_cron is not loaded');
+    ok := finding = current_database();
     advice := case when not ok then format('set cron.database_name = ''%s'' and restart', current_database()) end;
     return next;
 
     subject := 'pg_cron launcher';
     ok := exists (select from pg_stat_activity as a where a.backend_type = 'pg_cron launcher');
-    finding := case when ok then 'running' else 'not running: nothing is scheduled any more' end;
+    finding := case when ok then 'running' else 'not running: no job starts' end;
     advice := case when not ok then 'restart PostgreSQL' end;
     return next;
 
     subject := 'pg_cron capacity';
-    v_count := current_setting('cron.max_running_jobs')::integer;
-    ok := v_count >= 8 and (not v_workers or current_setting('max_worker_processes')::integer > 8);
-    finding := format('cron.max_running_jobs = %s, max_worker_processes = %s', v_count, current_setting('max_worker_processes'));
-    advice := case when not ok then 'our jobs hold up to 5 places at a time; raise both settings above 8 and restart' end;
+    v_count := current_setting('cron.max_running_jobs', true)::integer;
+    ok := coalesce(v_count >= 8, false) and (not v_workers or current_setting('max_worker_processes')::integer > 8);
+    finding := format('cron.max_running_jobs = %s, max_worker_processes = %s', coalesce(v_count::text, 'unknown'),
+        current_setting('max_worker_processes'));
+    advice := case when not ok then 'up to 5 of our jobs run at a time; raise both settings above 8 and restart' end;
     return next;
 
-    -- row security shows the jobs of this role only; those of others are looked at from the schema's install
-    subject := 'jobs';
-    select string_agg(format('%s runs in %s', j.jobname, j.database), ', ')
-    into v_text
-    from cron.job as j
-    where j.jobname like 'after\_hours\_%@' || current_database() and j.database <> current_database();
-    ok := v_text is null and not exists (
-        select
-        from after_hours.list_jobs() as l
-        where l.schedule is null or not l.is_active
-    );
-    finding := coalesce(v_text, case when ok then 'all planned jobs are there and active'
-        else 'some planned jobs are missing or inactive' end);
-    advice := case when not ok then 'select * from after_hours.jobs; then: select * from after_hours.install_jobs();' end;
-    return next;
-
-    subject := 'connections of jobs';
-    select string_agg(distinct format('%s:%s', j.nodename, j.nodeport), ', ')
-    into v_text
-    from cron.job as j
-    where j.database = current_database()
-        and (j.nodeport, j.nodename) is distinct from (current_setting('port')::integer, current_setting('cron.host', true));
-    ok := v_workers or v_text is null;
-    finding := coalesce('jobs connect to ' || v_text, 'jobs connect to this server');
-    advice := case when not ok then 'select * from after_hours.install_jobs(); schedules them anew with the present host and port' end;
-    return next;
-
-    -- what would cut a run short, or change what it sees, wherever it is set
+    -- Settings that would end a run early or change what it reads, at every level where they can be set.
     for v_row in
         select w.name, w.wanted, w.why
         from (
             values
-            ('statement_timeout', '0', 'it counts a whole announce_loop and a whole purge'),
+            ('statement_timeout', '0', 'it applies to a whole announce_loop and a whole purge'),
             ('transaction_timeout', '0', 'the server ends the session'),
             ('idle_in_transaction_session_timeout', '0', 'the server ends the session'),
-            ('default_transaction_isolation', 'read committed', 'announcing reads after it has waited'),
+            ('default_transaction_isolation', 'read committed', 'announcing must read after it has slept'),
             ('default_transaction_read_only', 'off', 'nothing could be written')
         ) as w (name, wanted, why)
     loop
@@ -158,7 +132,7 @@ begin
 end
 $$;
 comment on function after_hours.examine_server() is
-'What of server, pg_cron and role settings is known to break jobs. Read it as select * from after_hours.doctor();';
+'Properties of server, pg_cron and roles that are known to break jobs. Read it as select * from after_hours.doctor();';
 alter function after_hours.examine_server() owner to after_hours_jobs;
 revoke all on function after_hours.examine_server() from public;
 grant execute on function after_hours.examine_server() to after_hours_owner;

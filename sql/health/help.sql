@@ -5,25 +5,26 @@ immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: the cheat-sheet, for psql: \t on, then select after_hours.help();
+    -- Purpose: the list of commands, for psql: \t on, then select after_hours.help();
     -- Returns: a line a row.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
     select unnest(string_to_array(
 $help$LOOK
   select * from after_hours.health where not ok;      what is wrong now, and what to type
-  select * from after_hours.doctor();                 what will be wrong, settings, other people's schema
-  select * from after_hours.jobs;                     what pg_cron runs, when next, how it went; each run: job_runs
+  select * from after_hours.doctor();                 what will fail: settings, keys, triggers
+  select * from after_hours.jobs;                     schedule, next run, last result; each run: job_runs
   select * from after_hours.upcoming;                 the next warnings and ends
   select * from after_hours.lateness;                 how late events were, per hour
-  select * from after_hours.delivery_report where user_id = …;   who was told what, when, on which relay
+  select * from after_hours.delivery_report where user_id = …;   events of a user: when, by which relay, acknowledged
   select * from after_hours.unreached_warnings;       standing warnings that no client has acknowledged
-  select * from after_hours.sql_drift;                routines and views that somebody has edited by hand
+  select * from after_hours.push_backlog;             webhooks per target: waiting, failing; each attempt: push_history
+  select * from after_hours.sql_drift;                routines and views edited by hand
 PURGE
   select * from after_hours.purge_preview();          what the next run would delete, and what it would not
   call after_hours.purge();                           run it now; progress by NOTICE; Ctrl-C is safe
-  select * from after_hours.explain_match('…');       why this one is kept, or when it goes
-  select * from after_hours.not_purged;               what should be gone and is not, why, since when
+  select * from after_hours.explain_match('…');       why it is kept, or when it is deleted
+  select * from after_hours.not_purged;               overdue matches not deleted, why, since when
   select * from after_hours.backlog;                  what is overdue, per day
   select * from after_hours.purge_history;            every run
   select after_hours.arm('why');                      release the brake
@@ -35,7 +36,7 @@ HOLD
 STOP AND GO
   select after_hours.pause_job('purge', now() + interval '2 hours', 'reason');
   select after_hours.resume_job('purge');             jobs: announce, purge, housekeeping
-  select * from after_hours.install_jobs();           put the jobs back as planned
+  select * from after_hours.install_jobs();           restore the planned jobs
   select * from after_hours.announce_due();           announce what is due, by hand
 USERS (for members of after_hours_moderator)
   select after_hours.block_user('user', until, 'reason');  select after_hours.unblock_user('user');
@@ -48,7 +49,7 @@ POLICY
 MANUAL
   \df+ after_hours.*   \dv+ after_hours.*   \d+ after_hours.settings$help$, E'\n'));
 $$;
-comment on function after_hours.help() is 'The cheat-sheet. In psql: \t on, then select after_hours.help();';
+comment on function after_hours.help() is 'The list of commands. In psql: \t on, then select after_hours.help();';
 alter function after_hours.help() owner to after_hours_owner;
 revoke all on function after_hours.help() from public;
 grant execute on function after_hours.help() to after_hours_dba, after_hours_moderator, after_hours_jobs;

@@ -13,7 +13,7 @@ from after_hours.sql_objects as f
 full join after_hours.list_sql_objects() as c on c.kind = f.kind and c.identity = f.identity
 where f.definition_hash is distinct from c.definition_hash;
 comment on view after_hours.sql_drift is
-'Routines and views that no longer are what the last apply of sql/ made of them. Empty is good. Mend: alembic upgrade '
+'Routines and views that differ from what the last apply of sql/ created. No rows: no drift. Fix: alembic upgrade '
 'head, or psql -1 -f sql/install.sql.';
 alter view after_hours.sql_drift owner to after_hours_owner;
 revoke all on after_hours.sql_drift from public;

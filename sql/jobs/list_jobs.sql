@@ -3,15 +3,18 @@ returns table (
     job text, schedule text, is_active boolean, next_run timestamptz, is_running boolean, last_start timestamptz,
     last_duration interval, last_status text, last_message text, mode text, accuracy text, runs_as text, command text, purpose text
 )
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
+begin
     -- Purpose: the jobs of the plan as pg_cron has them, with their last run. Row security of pg_cron hides both from other roles.
     -- Returns: a row per planned job; schedule is null if pg_cron does not have it.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
+    return query
     select
         p.job, j.schedule, j.active,
         case
@@ -41,6 +44,11 @@ as $$
         order by d.runid desc
         limit 1
     ) as r on true;
+exception
+    when insufficient_privilege or undefined_table or invalid_schema_name or undefined_column then
+        perform after_hours.assert_access('cron.job', 'cron.job_run_details'); -- says it in words
+        raise;
+end
 $$;
 comment on function after_hours.list_jobs() is
 'The planned jobs as pg_cron has them, with next and last run. Read it as view after_hours.jobs.';

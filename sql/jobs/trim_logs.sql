@@ -10,7 +10,7 @@ declare
     v_count integer;
     v_total integer := 0;
 begin
-    -- Purpose: delete outdated rows: receipts past settings.receipt_retention, relays not seen for a day, pauses that ended
+    -- Purpose: delete outdated rows: receipts and pushes past settings.receipt_retention, relays not seen for a day, pauses that ended
     --          a week ago, set-aside rows whose session has another deadline or was deleted.
     -- Returns: the number of rows; call again until 0. The caller commits in between.
     -- Locks:   the rows deleted.
@@ -20,6 +20,15 @@ begin
         select o.uid, o.node
         from after_hours.receipts as o
         where o.emitted_at < clock_timestamp() - (select s.receipt_retention from after_hours.settings as s)
+        limit p_limit
+    );
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
+    delete from after_hours.pushes as p
+    where p.id in (
+        select o.id
+        from after_hours.pushes as o
+        where o.finished_at < clock_timestamp() - (select s.receipt_retention from after_hours.settings as s)
         limit p_limit
     );
     get diagnostics v_count = row_count;
@@ -41,7 +50,7 @@ begin
 end
 $$;
 comment on function after_hours.trim_logs(integer) is
-'Deletes old receipts, relays not seen for a day, ended pauses and outdated set-aside rows, up to p_limit receipts at a '
+'Deletes old receipts and pushes, relays not seen for a day, ended pauses and outdated set-aside rows, up to p_limit receipts at a '
 'time. Returns the number of rows.';
 alter function after_hours.trim_logs(integer) owner to after_hours_owner;
 revoke all on function after_hours.trim_logs(integer) from public;

@@ -8,7 +8,7 @@ select transaction_timestamp() < statement_timestamp() as is_in_transaction, nul
     from after_hours.purge_preview()
     where section in ('brake', 'due', 'excluded') or detail like 'RED%';
     select matches as due from after_hours.purge_preview() where section = 'due' limit 1 \gset
-    \prompt 'To delete the matches that are due, type how many they are: ' answer
+    \prompt 'To delete the matches that are due, type their number: ' answer
     select :'answer' = :'due' and :due > 0 as is_sure \gset
     \if :is_sure
         call after_hours.purge();
@@ -17,13 +17,13 @@ select transaction_timestamp() < statement_timestamp() as is_in_transaction, nul
         where run_id is not null
         order by run_id desc
         limit 1;
-        \echo '--- the receipt of one of them, and the chain of evidence'
+        \echo '--- the receipt of one match, and the state of the hash chain'
         select d.statement, d.hash, d.is_verified
         from (select t.match_id from after_hours.purged_matches as t order by t.seq desc limit 1) as t
         cross join lateral after_hours.deletion_receipt(t.match_id) as d
         limit 1;
         select v.ok, v.detail from after_hours.verify_evidence() as v where v.run_id is null;
-        \echo '--- what stays, and why'
+        \echo '--- matches that were not deleted, and why'
         select n.reason, count(*) as matches, min(n.since) as since, min(n.detail) as for_example
         from after_hours.not_purged as n
         group by n.reason

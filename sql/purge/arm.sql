@@ -9,7 +9,7 @@ declare
     v_release after_hours.brake_releases;
 begin
     -- Purpose: release the brake: runs delete what is overdue until one of them succeeds, for a day at most. Also confirms
-    --          that this database on this server is the one to purge. Recorded permanently, with who and why.
+    --          that this database on this server is the one at work: a copy announces, purges and pushes nothing before. Recorded permanently, with who and why.
     -- Returns: the release.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -28,8 +28,8 @@ begin
 end
 $$;
 comment on function after_hours.arm(text) is
-'Releases the purge''s brake for this database until a run succeeds, for a day at most; records who and why. Check '
-'first: select * from after_hours.purge_preview(). Error AH017.';
+'Releases the purge''s brake for this database until a run succeeds, for a day at most, and a copy, which before announces, '
+'purges and pushes nothing; records who and why. Check first: select * from after_hours.purge_preview(). Error AH017.';
 alter function after_hours.arm(text) owner to after_hours_owner;
 revoke all on function after_hours.arm(text) from public;
 grant execute on function after_hours.arm(text) to after_hours_dba;

@@ -137,23 +137,10 @@ begin
         v_reasons := v_reasons || format('retention: shortened from %s to %s by %s at %s',
             v_shortened.old_value, v_shortened.new_value, v_shortened.changed_by, after_hours.iso_utc(v_shortened.changed_at));
     end if;
-    select k.system_identifier, k.database_name
-    into v_known
-    from (
-        select r.started_at as at, r.system_identifier, r.database_name
-        from after_hours.purge_runs as r
-        where r.status <> 'braked'
-        union all
-        select b.released_at, b.system_identifier, b.database_name
-        from after_hours.brake_releases as b
-    ) as k
-    order by k.at desc
-    limit 1;
-    if (v_known.system_identifier, v_known.database_name) is distinct from (v_me.system_identifier, v_me.database_name)
-        and v_known.system_identifier is not null
-    then
+    if after_hours.is_copy() then
+        v_known := after_hours.known_identity();
         v_reasons := v_reasons || format('identity: this is database %s of cluster %s, the last run was in %s of cluster %s',
-            v_me.database_name, v_me.system_identifier, v_known.database_name, v_known.system_identifier);
+            v_me.database_name, v_me.system_identifier, coalesce(v_known.database_name, v_me.database_name), v_known.system_identifier);
     end if;
     if v_last < v_now - interval '1 year' then
         v_reasons := v_reasons || format('clock: it is %s, the last run was at %s',

@@ -19,7 +19,7 @@ begin
     -- Returns: a row per fact, the verdict first; raises AH003 only if nothing is known about it.
     -- Locks:   none.
     -- Access:  after_hours_dba.
-    perform after_hours.assert_row_visibility();
+    perform after_hours.assert_access('public.after_hours_matches', 'public.after_hours_messages');
     select m.* into v_match from public.after_hours_matches as m where m.id = p_match_id;
     if not found then
         if after_hours.purged_at(p_match_id) is not null then

@@ -15,7 +15,7 @@ begin
     -- Returns: a row per day, the oldest first; right after a run there should be none.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
-    perform after_hours.assert_row_visibility();
+    perform after_hours.assert_access('public.after_hours_matches', 'public.after_hours_messages');
     return query
     select
         ((m.expires_at at time zone 'UTC') + s.retention)::date,

@@ -18,14 +18,14 @@ begin
     --          became due since the last run: see after_hours.backlog.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
-    perform after_hours.assert_row_visibility();
+    perform after_hours.assert_access('public.after_hours_matches', 'public.after_hours_messages');
     select r.* into v_run from after_hours.purge_runs as r where r.match_id is null and r.status <> 'running' order by r.id desc limit 1;
     return query
     select
         m.id, m.expires_at, (m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC',
         case
             when h.first_id is not null then 'held'
-            when f.sqlstate = '23503' then 'referenced'
+            when f.sqlstate in ('23503', '23001') then 'referenced' -- 23001: a RESTRICT key, from PostgreSQL 18 on
             when f.match_id is not null then 'set aside'
             when v_run.status in ('braked', 'paused') then v_run.status
             else 'left'

@@ -25,7 +25,7 @@ begin
     --          a sample of about 1,000 of them, and is_estimate is true.
     -- Locks:   none.
     -- Access:  after_hours_dba.
-    perform after_hours.assert_row_visibility();
+    perform after_hours.assert_access('public.after_hours_matches', 'public.after_hours_messages');
     select s.* into v_settings from after_hours.settings as s;
     v_brake := after_hours.brake();
     v_due := v_brake.due_matches;

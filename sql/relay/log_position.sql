@@ -9,7 +9,7 @@ as $$
 begin
     -- Purpose: the position of the event log in the caller's snapshot.
     -- Returns: the newest epoch's name; head, the greatest id ever readable; floor, the greatest trimmed id; life,
-    --          which changes whenever ids may have been issued again: results of two lives must never be mixed.
+    --          which changes whenever ids may have been issued again: ids of two incarnations must not be compared.
     -- Locks:   none.
     -- Access:  internal.
     select e.name into epoch from after_hours.epochs as e order by e.ordinal desc limit 1;
@@ -21,6 +21,6 @@ begin
 end
 $$;
 comment on function after_hours.log_position() is
-'Newest epoch, head and floor of the event log, and the life they belong to (epoch and server run).';
+'Newest epoch, head and floor of the event log, and their incarnation (epoch and server run).';
 alter function after_hours.log_position() owner to after_hours_owner;
 revoke all on function after_hours.log_position() from public;

@@ -105,12 +105,18 @@ begin
             || coalesce('","warnsAt":"' || to_char(date_trunc('milliseconds', r.warns_at at time zone 'UTC'), v_stamp), '')
             || case
                 when r.deadline <= v_now then '","state":"ended"}'
-                when r.warned_for = r.deadline then '","state":"warned"}'
+                when r.is_warned then '","state":"warned"}'
                 else '","state":"active"}'
             end, ',' order by r.deadline, r.id
         ) as json
         from (
-            select s.id, s.warned_for, least(s.ended_at, s.expires_at) as deadline,
+            select s.id, least(s.ended_at, s.expires_at) as deadline,
+                exists (
+                    select
+                    from after_hours.events as v
+                    where v.type = 'after_hours:session_expiring' and v.session_id = s.id
+                        and v.deadline = least(s.ended_at, s.expires_at)
+                ) as is_warned,
                 case when s.ended_at is null then greatest(s.expires_at - v_lead, s.started_at) end as warns_at
             from public.after_hours_sessions as s
             where s.user_id = p.user_id and p.start <> 'blocked'

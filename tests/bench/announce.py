@@ -68,10 +68,11 @@ async def lateness(dsn: str, spread: float, count: int, *, patience: float, url:
     following = asyncio.create_task(follow())
     await asyncio.sleep(1)
     rows = await connection.fetch(
-        "insert into public.after_hours_sessions (user_id, started_at, expires_at, warned_for) "
-        "select case when i % 50 = 0 then $3::uuid else gen_random_uuid() end, e.at - interval '1 hour', e.at, e.at "
-        "from (select i, clock_timestamp() + interval '3 seconds' + make_interval(secs => $1::float8 * i / $2) as at "
-        "      from generate_series(1, $2::integer) as i) as e returning id, expires_at",
+        WARNED.format(
+            "select case when i % 50 = 0 then $3::uuid else gen_random_uuid() end, e.at - interval '1 hour', e.at "
+            "from (select i, clock_timestamp() + interval '3 seconds' + make_interval(secs => $1::float8 * i / $2) as at "
+            "      from generate_series(1, $2::integer) as i) as e"
+        ),
         spread, count, uuid.UUID(WATCHED),
     )  # fmt: skip
     due = {str(row["id"]): row["expires_at"] for row in rows}
@@ -108,6 +109,19 @@ def pgbench(dsn: str, script: str, seconds: int) -> float:
     return float(match[1])
 
 
+# Sessions whose warnings have been told: only their ends are measured.
+WARNED = """
+    with made as (
+        insert into public.after_hours_sessions (user_id, started_at, expires_at) {} returning id, expires_at
+    ),
+    warned as (
+        insert into after_hours.events (uid, epoch, type, session_id, user_id, deadline, due_at, emitted_at, body)
+        select gen_random_uuid(), (select e.name from after_hours.epochs as e order by e.ordinal desc limit 1),
+            'after_hours:session_expiring', m.id, gen_random_uuid(), m.expires_at, now(), now(), '{{}}'
+        from made as m
+    )
+    select id, expires_at from made
+"""
 WRITE = "update public.bench_writers set n = n + 1 where id = :client_id;\n"
 
 
@@ -126,9 +140,10 @@ def writers(instance: Instance, seconds: int) -> list[list[str]]:
         ):
             if events:
                 db.execute(
-                    "insert into public.after_hours_sessions (user_id, started_at, expires_at, warned_for) "
-                    "select gen_random_uuid(), e.at - interval '1 hour', e.at, e.at from (select clock_timestamp() "
-                    "+ make_interval(secs => 1 + i / 1000.0) as at from generate_series(1, %s * 1000) as i) as e",
+                    WARNED.format(
+                        "select gen_random_uuid(), e.at - interval '1 hour', e.at from (select clock_timestamp() "
+                        "+ make_interval(secs => 1 + i / 1000.0) as at from generate_series(1, %s * 1000) as i) as e"
+                    ).encode(),
                     (seconds,),
                 )
                 time.sleep(1)
@@ -144,21 +159,29 @@ def cost(instance: Instance, millions: float) -> list[list[str]]:
         db.execute("select after_hours.pause_job('announce', clock_timestamp() + interval '1 hour', 'bench')")
         time.sleep(1.5)
         db.execute(
-            "insert into public.after_hours_sessions (user_id, started_at, expires_at, warned_for, expired_for) "
-            "select gen_random_uuid(), e.at - interval '1 hour', e.at, e.at, case when i %% 10 > 0 then e.at end "
+            "insert into public.after_hours_sessions (user_id, started_at, expires_at) "
+            "select gen_random_uuid(), e.at - interval '1 hour', e.at "
             "from (select i, case when i %% 10 > 0 then clock_timestamp() - make_interval(secs => i) "
             "      else clock_timestamp() + interval '1 day' + make_interval(secs => i) end as at "
             "      from generate_series(1, (%s * 1000000)::integer) as i) as e",
             (millions,),
         )
+        db.execute(
+            "insert into after_hours.events (uid, epoch, type, session_id, user_id, deadline, due_at, emitted_at, body) "
+            "select gen_random_uuid(), (select e.name from after_hours.epochs as e order by e.ordinal desc limit 1), %s, "
+            "s.id, s.user_id, s.expires_at, s.expires_at, s.expires_at, '{}' "
+            "from public.after_hours_sessions as s where s.expires_at < now() order by s.expires_at",
+            (EXPIRED,),
+        )
         db.execute("update after_hours.settings set announce_since = '2000-01-01', announce_batch = 50000")
+        db.execute("vacuum analyze after_hours.events")
         db.execute("vacuum analyze public.after_hours_sessions")
         db.execute("checkpoint")
         for due in (0, 1000, 50_000):
             if due:
                 db.execute(
-                    "insert into public.after_hours_sessions (user_id, started_at, expires_at, warned_for) "
-                    "select gen_random_uuid(), now() - interval '1 hour', now() - interval '1 second', now() "
+                    "insert into public.after_hours_sessions (user_id, started_at, expires_at) "
+                    "select gen_random_uuid(), now() - interval '1 hour', now() - interval '1 second' "
                     "from generate_series(1, %s)",
                     (due,),
                 )
@@ -197,8 +220,11 @@ def marks(instance: Instance, sessions: int) -> list[list[str]]:
         "pg_indexes_size('public.after_hours_sessions') as indexes, clock_timestamp() as at"
     )
     with instance.connect() as db:
-        for name, prepare in (("marks alone", "select 1"), ("with an updated_at trigger of the application", TOUCH)):
-            db.execute("truncate public.after_hours_sessions, after_hours.events")
+        for name, prepare in (
+            ("the table as installed", "select 1"),
+            ("with an updated_at trigger of the application", TOUCH),
+        ):
+            db.execute("truncate public.after_hours_sessions; delete from after_hours.events")
             db.execute(prepare)
             db.execute(
                 "insert into public.after_hours_sessions (user_id, started_at, expires_at) "

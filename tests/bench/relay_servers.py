@@ -118,7 +118,7 @@ def stock_uvicorn(app: Any) -> Any:
 
 
 async def starlette(_kind: str) -> None:
-    """Starlette on uvicorn as everybody writes it."""
+    """Starlette on uvicorn with send_text, the usual way."""
     from starlette.applications import Starlette
     from starlette.routing import WebSocketRoute
     from starlette.websockets import WebSocketDisconnect
@@ -169,7 +169,7 @@ async def websockets(_kind: str) -> None:
 
 async def aiohttp(_kind: str) -> None:
     """aiohttp."""
-    from aiohttp import web  # type: ignore[import-not-found]
+    from aiohttp import web
 
     async def handler(request: Any) -> Any:
         response = web.WebSocketResponse(compress=False)

@@ -38,7 +38,7 @@ def whole_relay(stack: ExitStack, count: int, core: set[int]) -> dict[str, Any]:
     rows: list[list[str]] = []
     users = [str(uuid.uuid4()) for _ in range(count)]
     headers = [f"Authorization: Bearer {make_token(user)}\r\n" for user in users]
-    process, port = start(instance, core)
+    process, port = start(instance, core, {"RELAY_MAX_HANDSHAKES": "1000000"})
     stack.callback(process.wait)
     stack.callback(process.kill)
     before, cpu = resident(process.pid), cpu_of(process.pid)
@@ -86,22 +86,32 @@ def whole_relay(stack: ExitStack, count: int, core: set[int]) -> dict[str, Any]:
     return {"caption": "The whole relay (push)", "columns": ["what", "", "relay CPU each, µs"], "rows": rows}
 
 
-def start(instance: Instance, core: set[int]) -> tuple[subprocess.Popen[bytes], int]:
-    """python -m relay on its core, ready."""
+def start(instance: Instance, core: set[int], settings: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
+    """python -m relay on its core, ready, and its port."""
     port, admin = free_port(), free_port()
+    process = spawn(instance, core, {"RELAY_BIND": f"127.0.0.1:{port}", **settings}, admin)
+    for _ in range(100):
+        time.sleep(0.1)
+        if is_ready(admin):
+            return process, port
+    raise RuntimeError("the relay does not get ready")
+
+
+def spawn(instance: Instance, core: set[int], settings: dict[str, str], admin: int) -> subprocess.Popen[bytes]:
+    """python -m relay on its core."""
     environment = {
         **os.environ, "RELAY_DSN": instance.dsn("after_hours_relay"), "RELAY_JWT_SECRET": SECRET,
-        "RELAY_BIND": f"127.0.0.1:{port}", "RELAY_ADMIN_BIND": f"127.0.0.1:{admin}", "RELAY_MAX_HANDSHAKES": "1000000",
+        "RELAY_ADMIN_BIND": f"127.0.0.1:{admin}", **settings,
     }  # fmt: skip
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "relay"], cwd=REPO, env=environment, stderr=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, core),
     )  # fmt: skip
-    for _ in range(100):
-        time.sleep(0.1)
-        if not subprocess.run(["curl", "-sf", f"http://127.0.0.1:{admin}/readyz"], capture_output=True).returncode:
-            return process, port
-    raise RuntimeError("the relay does not get ready")
+
+
+def is_ready(admin: int) -> bool:
+    """What a probe of the relay with this admin port says."""
+    return not subprocess.run(["curl", "-sf", f"http://127.0.0.1:{admin}/readyz"], capture_output=True).returncode
 
 
 def expire(db: psycopg.Connection[Any], users: list[str]) -> None:

@@ -1,4 +1,4 @@
-// The browser client against a relay that says what the test says, on a clock that the test turns.
+// Tests of the browser client with a fake relay and a fake clock.
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { AfterHours, EXPIRED, EXPIRING } from "../../clients/browser/after-hours.js";
@@ -21,7 +21,7 @@ beforeEach(() => {
 
 function client(options = {}) {
   const hours = new AfterHours({
-    url: "ws://relay/ws", userId: "ana", token: () => `token ${++tokens}`, storage, WebSocket: FakeSocket,
+    url: "ws://relay/ws", userId: "ana", token: () => `token ${++tokens}`, storage, WebSocket: FakeSocket, fetch: null,
     onExpiring: (event) => told.push(event), onExpired: (event) => told.push(event),
     onState: ({ state }) => states.push(state), ...options,
   });
@@ -54,7 +54,7 @@ async function live(options, greeting) {
   return hours;
 }
 
-test("it shows its token in the first frame, never in the address, and offers the subprotocol", async () => {
+test("the token is sent in the first frame, not in the address, and the subprotocol is offered", async () => {
   await live();
   assert.equal(FakeSocket.last.url, "ws://relay/ws");
   assert.deepEqual(FakeSocket.last.protocols, ["after-hours.v1"]);
@@ -91,7 +91,7 @@ test("each user of a tab has a cursor of its own", async () => {
   assert.equal(FakeSocket.last.sent[0].after, undefined);
 });
 
-test("a handler that raises is reported and holds nothing up", async (t) => {
+test("a handler that raises is reported, and the next events are handled", async (t) => {
   const report = t.mock.method(console, "error", () => {});
   await live({ onExpiring: () => { throw new Error("mine"); } });
   FakeSocket.last.say(expiring(3 * MINUTE));
@@ -102,7 +102,7 @@ test("a handler that raises is reported and holds nothing up", async (t) => {
   assert.deepEqual(FakeSocket.last.types(), ["auth", "ack", "ack"]);
 });
 
-test("an event that comes twice is told once, and acknowledged twice", async () => {
+test("an event received twice is passed on once and acknowledged twice", async () => {
   await live();
   for (const number of [11, 12]) FakeSocket.last.say({ ...expiring(3 * MINUTE), cursor: `aaaaaaaa-${number}` });
   await clock.advance(0);
@@ -110,7 +110,7 @@ test("an event that comes twice is told once, and acknowledged twice", async () 
   assert.equal(FakeSocket.last.sent.at(-1).cursor, "aaaaaaaa-12");
 });
 
-test("a warning nobody sends is shown when the network is gone, with the end after it", async () => {
+test("without a network the client raises the warning and then the end itself", async () => {
   await live({}, { sessions: [session(5 * MINUTE)] });
   FakeSocket.isReachable = false;
   FakeSocket.last.fail(1006);
@@ -124,7 +124,7 @@ test("a warning nobody sends is shown when the network is gone, with the end aft
   assert.equal(told[1].reason, "timeout");
 });
 
-test("a local warning and the relay's event for the same deadline show once, also across a reload", async () => {
+test("a local warning and the relay's event for the same deadline are passed on once, also after a reload", async () => {
   const hours = await live({}, { sessions: [session(5 * MINUTE)] });
   FakeSocket.isReachable = false;
   FakeSocket.last.fail(1006);
@@ -137,11 +137,11 @@ test("a local warning and the relay's event for the same deadline show once, als
   assert.deepEqual(kinds(), ["local expiring"]);
 });
 
-test("connected, it asks before it speaks: extended elsewhere means no warning", async () => {
+test("while connected the client syncs before a local warning; an extension made elsewhere prevents it", async () => {
   await live({}, { sessions: [session(5 * MINUTE)] });
   const ping = setPing();
   await clock.advance(3 * MINUTE - clock.time + 1_400);
-  assert.deepEqual(FakeSocket.last.types(), ["auth"], "the relay's own event is given its time");
+  assert.deepEqual(FakeSocket.last.types(), ["auth"], "the client first waits for the relay's own event");
   await clock.advance(200);
   assert.deepEqual(FakeSocket.last.types(), ["auth", "sync"]);
   FakeSocket.last.say({ ...hello({ sessions: [session(10 * MINUTE)] }), type: "snapshot" });
@@ -150,7 +150,7 @@ test("connected, it asks before it speaks: extended elsewhere means no warning",
   ping.stop();
 });
 
-test("connected to a relay that announces nothing, it speaks once the relay confirms, or does not answer", async () => {
+test("connected to a relay that announces nothing, local events follow its confirmation or its silence", async () => {
   await live({}, { sessions: [session(5 * MINUTE)] });
   const ping = setPing();
   await clock.advance(3 * MINUTE - clock.time + 1_600);
@@ -162,7 +162,7 @@ test("connected to a relay that announces nothing, it speaks once the relay conf
   ping.stop();
 });
 
-test("an end told by the relay disarms; so does a session that is gone", async () => {
+test("an end from the relay or a session missing from the snapshot cancels the local events", async () => {
   await live({}, { sessions: [session(5 * MINUTE), { ...session(6 * MINUTE), sessionId: "s2" }] });
   FakeSocket.last.say(expired(MINUTE, "ended"));
   FakeSocket.last.say({ ...hello({ sessions: [{ sessionId: "s1", expiresAt: iso(MINUTE), state: "ended" }] }), type: "snapshot" });
@@ -173,7 +173,7 @@ test("an end told by the relay disarms; so does a session that is gone", async (
   assert.deepEqual(kinds(), ["expired"]);
 });
 
-test("after a change of its own nothing is announced from what was known before", async () => {
+test("after sync() no local event is raised from sessions known before", async () => {
   const hours = await live({}, { sessions: [session(5 * MINUTE)] });
   hours.sync();
   FakeSocket.isReachable = false;
@@ -191,7 +191,7 @@ test("after a change of its own nothing is announced from what was known before"
   assert.equal(told[0].expiresAt, iso(10 * MINUTE));
 });
 
-test("what the own server answered is counted down at once, network or not", async () => {
+test("a session passed to sync() is counted down at once, with or without a network", async () => {
   const hours = await live({}, { sessions: [session(5 * MINUTE)] });
   FakeSocket.isReachable = false;
   FakeSocket.last.fail(1006);
@@ -202,22 +202,22 @@ test("what the own server answered is counted down at once, network or not", asy
   assert.deepEqual(told.map(({ expiresAt }) => expiresAt), [iso(7 * MINUTE)]);
 });
 
-test("an old end that is replayed does not end a session that has been taken up again", async () => {
+test("a replayed end of an earlier deadline leaves an extended session active", async () => {
   (await live()).close();
   const hours = await live({}, { start: "replayed", sessions: [session(9 * MINUTE)] });
   FakeSocket.last.say({ ...expired(-MINUTE), emittedAt: iso(-MINUTE) });
   await clock.advance(0);
-  assert.deepEqual(kinds(), ["expired"], "it is told all the same");
+  assert.deepEqual(kinds(), ["expired"], "the event is passed on");
   assert.deepEqual(hours.sessions.map(({ expiresAt, state }) => [expiresAt, state]), [[iso(9 * MINUTE), "active"]]);
 });
 
-test("a page opened in the last two minutes warns at once; an end of long ago is no news", async () => {
+test("a page opened in the last two minutes warns at once and does not report an end of an hour ago", async () => {
   await live({}, { sessions: [session(90 * SECOND, "warned"), { ...session(-HOUR, "ended"), sessionId: "old" }] });
   await clock.advance(2 * SECOND);
   assert.deepEqual(kinds(), ["local expiring"]);
 });
 
-test("of several clock readings the smallest offset counts: a slow frame moves nothing", async () => {
+test("the smallest clock offset is used: a delayed frame does not change it", async () => {
   const hours = await live();
   const truth = () => EPOCH + clock.time;
   await clock.advance(5 * SECOND);
@@ -225,7 +225,7 @@ test("of several clock readings the smallest offset counts: a slow frame moves n
   assert.equal(hours.now(), truth());
 });
 
-test("45 s of silence mean dead, whatever the socket says", async () => {
+test("after 45 s of silence the client reconnects, even if the socket is open", async () => {
   await live();
   await clock.advance(44 * SECOND);
   FakeSocket.last.say({ type: "ping", serverTime: iso(clock.time) });
@@ -236,7 +236,7 @@ test("45 s of silence mean dead, whatever the socket says", async () => {
   assert.equal(FakeSocket.all[0].onmessage, null);
 });
 
-test("on becoming visible it asks, and takes no answer within 10 s as dead", async () => {
+test("on becoming visible the client syncs, and reconnects without an answer within 10 s", async () => {
   globalThis.document = Object.assign(new EventTarget(), { hidden: false });
   await live();
   globalThis.document.dispatchEvent(new Event("visibilitychange"));
@@ -245,7 +245,7 @@ test("on becoming visible it asks, and takes no answer within 10 s as dead", asy
   assert.equal(FakeSocket.all.length, 2);
 });
 
-test("it comes back when the relay says, and on its own with ever longer waits", async () => {
+test("the client reconnects after retryAfterMs, and without it after growing waits", async () => {
   await live();
   FakeSocket.last.fail(1012, '{"retryAfterMs":7000}');
   await clock.advance(6_900);
@@ -266,7 +266,7 @@ test("it comes back when the relay says, and on its own with ever longer waits",
 });
 
 for (const code of [1001, 1006, 1011, 1012, 1013, 4000, 4008, 4029, 4408]) {
-  test(`it comes back after ${code}`, async () => {
+  test(`the client reconnects after ${code}`, async () => {
     await live();
     FakeSocket.last.fail(code);
     await clock.advance(2 * SECOND);
@@ -274,7 +274,7 @@ for (const code of [1001, 1006, 1011, 1012, 1013, 4000, 4008, 4029, 4408]) {
   });
 }
 
-test("4400: it stops, and says so", async () => {
+test("4400 stops the client and sets its state", async () => {
   const hours = await live();
   FakeSocket.last.fail(4400, '{"retryAfterMs":0}');
   await clock.advance(HOUR);
@@ -282,7 +282,7 @@ test("4400: it stops, and says so", async () => {
   assert.equal(hours.state.state, "stopped");
 });
 
-test("4401: one new token, then it stops", async () => {
+test("4401 is answered with one new token, a second 4401 stops the client", async () => {
   const hours = await live();
   FakeSocket.last.fail(4401, '{"retryAfterMs":0}');
   await clock.advance(SECOND);
@@ -293,7 +293,7 @@ test("4401: one new token, then it stops", async () => {
   assert.deepEqual([hours.state.state, hours.state.code], ["stopped", 4401]);
 });
 
-test("stopped, it can be connected again, with two attempts again", async () => {
+test("a stopped client can be connected again and has two attempts again", async () => {
   const hours = await live();
   for (let i = 0; i < 2; i++) {
     FakeSocket.last.fail(4401, '{"retryAfterMs":0}');
@@ -309,7 +309,7 @@ test("stopped, it can be connected again, with two attempts again", async () => 
   assert.equal(hours.state.state, "live");
 });
 
-test("what was received but not handled when it was closed comes again", async () => {
+test("an event received but not handled before close() leaves the stored cursor unchanged", async () => {
   const hours = await live();
   FakeSocket.last.say(expired(MINUTE));
   hours.close();
@@ -318,7 +318,7 @@ test("what was received but not handled when it was closed comes again", async (
   assert.match(storage.getItem("after-hours:ana"), /aaaaaaaa-10/);
 });
 
-test("4403: not before the block ends, even when the page becomes visible", async () => {
+test("4403 delays the reconnect until the block ends, even when the page becomes visible", async () => {
   globalThis.document = Object.assign(new EventTarget(), { hidden: false });
   const hours = await live();
   FakeSocket.last.fail(4403, JSON.stringify({ retryAfterMs: HOUR }));
@@ -331,7 +331,7 @@ test("4403: not before the block ends, even when the page becomes visible", asyn
   assert.equal(FakeSocket.all.length, 2);
 });
 
-test("a token that runs out is replaced on the same connection", async () => {
+test("an expiring token is replaced on the same connection", async () => {
   await live();
   FakeSocket.last.say({ type: "auth_expiring", inSeconds: 60 });
   await clock.advance(0);
@@ -339,7 +339,7 @@ test("a token that runs out is replaced on the same connection", async () => {
   assert.equal(FakeSocket.all.length, 1);
 });
 
-test("a token that can't be had is asked for again", async () => {
+test("a token callback that fails is called again", async () => {
   let isDown = true;
   client({ token: () => { if (isDown) throw new Error("down"); return "late"; } });
   await clock.advance(3 * SECOND);
@@ -349,7 +349,7 @@ test("a token that can't be had is asked for again", async () => {
   assert.equal(FakeSocket.all[0].sent[0].token, "late");
 });
 
-test("drain: the old connection serves until the new one is greeted", async () => {
+test("after drain the old connection is used until the new one has received hello", async () => {
   await live();
   const old = FakeSocket.last;
   old.say({ type: "drain", retryAfterMs: 300 });
@@ -368,21 +368,21 @@ test("drain: the old connection serves until the new one is greeted", async () =
   assert.deepEqual(new Set(states), new Set(["connecting", "live"]));
 });
 
-test("drain: where there is nobody else yet, it goes on trying, also after the old one has closed", async () => {
+test("after drain without another relay the client keeps trying, also after the old connection has closed", async () => {
   await live();
   await clock.advance(20 * SECOND);
   const old = FakeSocket.last;
   FakeSocket.isReachable = false;
   old.say({ type: "drain", retryAfterMs: 100 });
-  await clock.advance(8 * SECOND); // waits have become long by now …
-  old.fail(4000, '{"retryAfterMs":100}'); // … but this is said of the whole
+  await clock.advance(8 * SECOND); // by now the back-off is long …
+  old.fail(4000, '{"retryAfterMs":100}'); // … but the close frame names a short wait
   FakeSocket.isReachable = true;
   await clock.advance(SECOND);
   assert.equal(FakeSocket.last.readyState, 1);
   assert.equal(FakeSocket.all.filter(({ readyState }) => readyState === 1).length, 1);
 });
 
-test("stale and live are told; unknown frames are nobody's business", async () => {
+test("stale and live change the state; unknown frames are ignored", async () => {
   const hours = await live();
   FakeSocket.last.say({ type: "stale", since: iso(clock.time) });
   assert.equal(hours.state.state, "stale");
@@ -393,7 +393,7 @@ test("stale and live are told; unknown frames are nobody's business", async () =
   assert.equal(hours.state.state, "live");
 });
 
-test("closed, it is quiet for good", async () => {
+test("a closed client opens no connection and raises no event", async () => {
   const hours = await live({}, { sessions: [session(5 * MINUTE)] });
   hours.close();
   await clock.advance(HOUR);
@@ -401,7 +401,7 @@ test("closed, it is quiet for good", async () => {
   assert.deepEqual([FakeSocket.all.length, told.length, clock.timers.size], [1, 0, 0]);
 });
 
-// ---- relays that misbehave
+// ---- invalid frames and endless closes
 
 const opened = () => FakeSocket.all.length;
 
@@ -415,7 +415,7 @@ for (const [name, data] of Object.entries({
   "event without an id": JSON.stringify({ type: EXPIRED, cursor: "c", sessionId: "s", expiresAt: iso0() }),
 })) {
   for (const when of ["first", "later"]) {
-    test(`a frame that is none, ${when}: ${name}: the connection ends, the next goes on`, async () => {
+    test(`an invalid frame (${name}), ${when}: the connection is closed and the next one works`, async () => {
       const hours = client();
       await clock.advance(10);
       if (when === "later") FakeSocket.last.say(hello());
@@ -438,7 +438,7 @@ function hello0() {
 }
 function iso0() { return "2026-11-24T20:00:00.000Z"; }
 
-test("a hello may lack its node, and an instant that can't be read is counted down to by no timer", async () => {
+test("a hello without node is accepted, and an unreadable instant starts no timer", async () => {
   const hours = client();
   await clock.advance(10);
   const { node, ...greeting } = hello({ sessions: [
@@ -457,7 +457,7 @@ test("a hello may lack its node, and an instant that can't be read is counted do
 
 for (const retryAfterMs of [-1e6, 0, "soon", null, undefined]) {
   for (const greets of [true, false]) {
-    test(`drains without end (${retryAfterMs}), ${greets ? "after" : "without"} a hello: few connections`, async () => {
+    test(`repeated drain frames (${retryAfterMs}) ${greets ? "after" : "without"} a hello open at most 8 connections`, async () => {
       const hours = client();
       let heard;
       for (let i = 0; i < 400; i++) { // 4 s
@@ -475,7 +475,7 @@ for (const retryAfterMs of [-1e6, 0, "soon", null, undefined]) {
 }
 
 for (const reason of ["-1e6", "0", "NaN", "null", "[]", '"5"', "-1e999"]) {
-  test(`closed at once for ever, retryAfterMs ${reason}: back-off`, async () => {
+  test(`connections closed at once, retryAfterMs ${reason}: the client backs off`, async () => {
     client();
     for (let i = 0; i < 400; i++) {
       await clock.advance(10);
@@ -485,7 +485,7 @@ for (const reason of ["-1e6", "0", "NaN", "null", "[]", '"5"', "-1e999"]) {
   });
 }
 
-test("a wait without end is cut to a day, also for a page that looks again", async () => {
+test("a wait longer than a day is cut to a day", async () => {
   await live();
   FakeSocket.last.fail(4403, '{"retryAfterMs":1e300}');
   await clock.advance(23 * HOUR);
@@ -494,7 +494,7 @@ test("a wait without end is cut to a day, also for a page that looks again", asy
   assert.equal(opened(), 2);
 });
 
-test("frames without a hello are no connection", async () => {
+test("a connection without a hello is closed and replaced", async () => {
   client();
   await clock.advance(10);
   const first = FakeSocket.last;
@@ -506,7 +506,7 @@ test("frames without a hello are no connection", async () => {
   assert.ok(opened() > 1);
 });
 
-test("a renewal that is asked for again and again asks for one token at a time", async () => {
+test("repeated auth_expiring frames request one token at a time", async () => {
   let finish;
   let asked = 0;
   await live({ token: () => (asked++ ? new Promise((resolve) => { finish = resolve; }) : "token 1") });
@@ -521,7 +521,7 @@ test("a renewal that is asked for again and again asks for one token at a time",
   assert.equal(asked, 3);
 });
 
-test("what was asked about late deadlines is forgotten once they are announced", async (t) => {
+test("records of late deadlines are removed once these are announced", async (t) => {
   const maps = [];
   const PlainMap = globalThis.Map;
   globalThis.Map = class extends PlainMap {
@@ -533,7 +533,7 @@ test("what was asked about late deadlines is forgotten once they are announced",
     const deadline = clock.time + 10 * SECOND;
     const known = { ...session(deadline), sessionId: `s${i}` };
     FakeSocket.last.say({ ...hello(), type: "snapshot", sessions: [known] });
-    await clock.advance(12 * SECOND); // late: it has asked
+    await clock.advance(12 * SECOND); // late: the client has sent sync
     FakeSocket.last.say({ ...expired(deadline), sessionId: known.sessionId, id: `e${i}` });
     await clock.advance(0);
   }
@@ -541,13 +541,13 @@ test("what was asked about late deadlines is forgotten once they are announced",
   assert.ok(Math.max(...maps.map(({ size }) => size)) <= 2, maps.map(({ size }) => size).join(" "));
 });
 
-test("a user's id is needed: without it two users of a tab would share a cursor", () => {
+test("a missing userId is an error: two users of a tab would share a cursor", () => {
   for (const userId of [undefined, null, "", 7]) {
     assert.throws(() => new AfterHours({ url: "ws://relay/ws", userId, token: () => "t" }), /userId/);
   }
 });
 
-// A relay that lives: its heartbeat goes on while the test turns the clock.
+// Sends the relay's ping every 20 s of fake time, until stopped.
 function setPing() {
   let isOn = true;
   const beat = () => {
@@ -558,3 +558,54 @@ function setPing() {
   beat();
   return { stop: () => { isOn = false; } };
 }
+
+test("after a sleep the connection is dead at the first look: no timer has to run out, no question to stay without answer", async () => {
+  const listeners = {};
+  globalThis.document = { hidden: false, addEventListener: (name, listener) => { listeners[name] = listener; } };
+  const hours = await live();
+  await clock.advance(30 * SECOND);
+  clock.sleep(10 * MINUTE);
+  listeners.visibilitychange();
+  assert.equal(hours.state.code, 1006);
+  await clock.advance(2 * SECOND);
+  assert.equal(FakeSocket.all.length, 2);
+  FakeSocket.last.say(hello({ start: "replayed" }));
+  await clock.advance(5 * SECOND);
+  listeners.visibilitychange();
+  assert.deepEqual([hours.state.state, FakeSocket.last.types().at(-1)], ["live", "sync"], "a short look away is no sleep");
+});
+
+test("after a sleep of which no event tells it comes back within 15 s", async () => {
+  const hours = await live();
+  await clock.advance(5 * SECOND);
+  clock.sleep(10 * MINUTE);
+  await clock.advance(16 * SECOND);
+  assert.ok(states.includes("waiting"));
+  assert.equal(FakeSocket.all.length, 2);
+  hours.close();
+  assert.equal(clock.timers.size, 0);
+});
+
+test("five days on one connection, a session every ten minutes: nothing grows, and nothing is told again", async () => {
+  const hours = await live();
+  let count = 0;
+  for (let number = 0; number < 5 * 144; number++) {
+    for (const type of [EXPIRING, EXPIRED]) {
+      FakeSocket.last.say({
+        type, id: `${type}${number}`, cursor: `aaaaaaaa-${++count}`, sessionId: `s${number}`, expiresAt: iso(clock.time + (type === EXPIRING)),
+        reason: "timeout", emittedAt: iso(clock.time),
+      });
+      await clock.advance(2);
+    }
+    for (let ping = 0; ping < 15; ping++) {
+      await clock.advance(40 * SECOND);
+      FakeSocket.last.say({ type: "ping", serverTime: iso(clock.time) });
+    }
+    FakeSocket.last.sent.length = 0;
+  }
+  assert.equal(told.length, 2 * 5 * 144);
+  assert.ok(hours.sessions.length <= 145, `${hours.sessions.length} sessions`);
+  assert.ok(clock.timers.size <= 3, `${clock.timers.size} timers`);
+  assert.ok(storage.getItem("after-hours:ana").length < 100_000);
+  assert.equal(FakeSocket.all.length, 1);
+});

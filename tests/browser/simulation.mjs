@@ -1,4 +1,4 @@
-// A small world for the client: one user's sessions, what is announced of them, a relay that remembers, a network that fails.
+// Simulation for the random runs: one user's sessions, their announcements, a relay with an event log, a network with faults.
 import { EXPIRED, EXPIRING } from "../../clients/browser/after-hours.js";
 
 const EPOCH = Date.parse("2026-11-24T20:00:00.000Z");
@@ -10,6 +10,7 @@ export class World {
   log = [];
   lines = new Set();
   isReachable = true;
+  areSocketsBlocked = false;
   isAnnouncing = true;
 
   constructor(clock) { this.clock = clock; }
@@ -32,7 +33,7 @@ export class World {
 
   get running() { return [...this.sessions.values()].filter(({ deadline }) => deadline > this.clock.time + 10); }
 
-  // What the database's loop does: due, and not yet announced for this deadline.
+  // One announce pass: writes an event for each session that is due and not yet announced for its deadline.
   announce() {
     if (!this.isAnnouncing) return;
     const now = this.clock.time;
@@ -68,7 +69,7 @@ export class World {
     };
   }
 
-  // Everything after a cursor, but no warning that is out of date.
+  // The events after a cursor, without warnings that are out of date.
   missed(after) {
     return this.log.slice(Number(after.split("-")[1])).map(({ event }) => event).filter(({ type, sessionId, expiresAt }) => {
       const { deadline } = this.sessions.get(sessionId);
@@ -78,7 +79,33 @@ export class World {
 
   ping() { for (const line of this.lines) line.receive({ type: "ping", serverTime: iso(this.clock.time) }); }
 
-  // The WebSocket class of this world; frames take some milliseconds, in order.
+  // The fetch of the simulation: a stream of events, or one answer.
+  fetch = async (_url, { headers, signal }) => {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    if (!this.isReachable) throw new TypeError("fetch failed");
+    if (headers.Accept === "application/json") return Response.json({ ...this.snapshot("snapshot"), events: [] });
+    const line = { receive: () => {}, cut: () => {} };
+    const body = new ReadableStream({
+      start: (controller) => {
+        line.receive = (frame) => {
+          if (line.isHole || !this.isReachable) return;
+          const bytes = new TextEncoder().encode(`id: ${frame.cursor}\ndata: ${JSON.stringify(frame)}\n\n`);
+          setTimeout(() => this.lines.has(line) && controller.enqueue(bytes), 10);
+        };
+        line.cut = () => {
+          if (this.lines.delete(line)) setTimeout(() => controller.error(new TypeError("network error")), 1);
+        };
+        signal.addEventListener("abort", line.cut);
+      },
+    });
+    const after = headers["Last-Event-ID"];
+    this.lines.add(line);
+    line.receive(this.snapshot("hello", after));
+    if (after) for (const event of this.missed(after)) line.receive(event);
+    return new Response(body, { headers: { "content-type": "text/event-stream" } });
+  };
+
+  // The WebSocket class of the simulation; frames arrive in order, after some milliseconds.
   socketClass() {
     const world = this;
     return class {
@@ -86,7 +113,7 @@ export class World {
       constructor() {
         setTimeout(() => {
           if (this.readyState) return;
-          if (!world.isReachable) return this.#gone(1006);
+          if (!world.isReachable || world.areSocketsBlocked) return this.#gone(1006);
           this.readyState = 1;
           this.onopen?.();
         }, 5);

@@ -94,7 +94,9 @@ def packed(folder: Path) -> set[str]:
     result = subprocess.run(
         ["npm", "pack", "--dry-run", "--json"], cwd=folder, check=True, capture_output=True, text=True, timeout=60
     )
-    return {file["path"] for file in json.loads(result.stdout)[0]["files"]}
+    told = json.loads(result.stdout)
+    (package,) = told if isinstance(told, list) else told.values()  # a list up to npm 10, by name since npm 11
+    return {file["path"] for file in package["files"]}
 
 
 def test_packages_are_complete(scratch: Path) -> None:

@@ -18,11 +18,12 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from demo.tokens import make_token
 from tests.helpers import free_port, poll_until
+from tests.relay.nginx import start_plain_nginx, unpack_nginx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, Route
+    from playwright.sync_api import Browser, BrowserContext, Request, Route
 
     from tests.conftest import Instance
 
@@ -194,6 +195,45 @@ def test_expiring_token_is_renewed_on_the_same_connection(
     expect(page.locator("#frames b", has_text="auth_expiring")).to_have_count(1)
     expect(page.locator("#frames b", has_text="snapshot")).to_have_count(1)
     assert count(page, "hello") == 1, "on the same connection"
+
+
+def test_where_no_websocket_gets_through_a_stream_does(
+    context: BrowserContext, running: Instance, address: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Behind a proxy that passes on no Upgrade and buffers answers; the page's origin is not the relay's."""
+    home, port = tmp_path_factory.mktemp("nginx"), free_port()
+    page, user, secret = context.new_page(), uuid4(), (running.home / "secret").read_text().strip()
+    lifetimes = iter((61.5,) * 4)  # one request of the page, two for WebSockets, one for the first stream
+    streams: list[str] = []
+
+    def note(request: Request) -> None:
+        if request.headers.get("accept") == "text/event-stream":
+            streams.append(request.url)
+
+    def log_in(route: Route) -> None:
+        token = make_token(secret, user, lifetime=next(lifetimes, 3600))
+        route.fulfill(json={"token": token, "relayPort": port})
+
+    page.on("request", note)
+    page.route("**/log-in", log_in)
+    process = start_plain_nginx(unpack_nginx(home), home, port, int(running.ports["RELAY_PORT"]))
+    try:
+        connect(page, f"{address}?user={user}")
+        expect(page.locator("#frames b", has_text="auth_expiring")).to_have_count(1)
+        expect(page.locator("#frames b", has_text="hello")).to_have_count(2)
+        assert streams == [f"http://127.0.0.1:{port}/events"] * 2
+        page.get_by_role("button", name="Start 20 s").click()
+        expect(page.get_by_role("alert").first).to_contain_text("This chat ends in")
+        expect(page.locator("#frames b", has_text="snapshot")).not_to_have_count(0)
+        expect(page.locator("#note")).to_have_text("over: the time is up")
+        assert (count(page, "session_expiring"), count(page, "session_expired")) == (1, 1)
+        cursor = stored_cursor(page)
+        page.reload()
+        expect(page.locator("#start")).to_have_text("replayed")
+        expect(page.locator("#cursor")).to_have_text(cursor)
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def test_two_tabs_of_one_user_both_get_the_end(page: Page, context: BrowserContext) -> None:

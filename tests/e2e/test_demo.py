@@ -1,4 +1,4 @@
-"""The demo's own server: says what the database says, takes nothing it doesn't know, answers to loopback names only."""
+"""The demo's server: passes on errors of the database, refuses malformed requests, serves loopback names only."""
 
 from __future__ import annotations
 

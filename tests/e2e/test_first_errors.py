@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def alembic(dsn: str) -> str:
 
 
 def relay(**settings: str) -> str:
-    """What python -m relay says when it refuses to start."""
+    """The message of python -m relay when it exits at start."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RELAY_")}
     given = {"RELAY_DSN": "postgresql://x@127.0.0.1:1/x", "RELAY_JWT_SECRET": SECRET, "RELAY_JWT_AUDIENCE": "a"}
     given |= {f"RELAY_{name.upper()}": value for name, value in settings.items()}
@@ -81,7 +82,9 @@ def test_insufficient_role(broken: Instance) -> None:
         db.execute("grant all on schema public to after_hours_stranger")
     said = alembic(broken.dsn("after_hours_stranger", "poor"))
     assert "nothing has been changed (AH032)" in said
-    assert "    grant after_hours_owner to after_hours_stranger;" in said
+    assert re.search(r"    grant after_hours_owner to after_hours_stranger( with .*)?;", said), (
+        "16 and later name the options"
+    )
 
 
 def test_pg_cron_not_loaded(make_instance: Callable[..., Instance]) -> None:

@@ -1,4 +1,4 @@
-"""The console: each entry of the psql menu, typed by somebody who is only a member of after_hours_dba."""
+"""Each entry of the psql menu, run as a member of after_hours_dba without other privileges."""
 
 from __future__ import annotations
 

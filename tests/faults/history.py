@@ -19,7 +19,7 @@ LAG = 10.0  # seconds before a failover whose commits the standby may not have h
 
 @dataclass
 class Chain:
-    """One client's life: its connections, one after the other, each going on from where the last ended."""
+    """The connections of one client, one after the other, each resumed with the cursor of the last."""
 
     user: UUID
     kind: str
@@ -33,7 +33,7 @@ class History:
     chains: list[Chain] = field(default_factory=list)
     owners: dict[str, UUID] = field(default_factory=dict)
     moves: list[tuple[str, float, float]] = field(default_factory=list)  # session, acknowledged when, its new deadline
-    unknown: set[str] = field(default_factory=set)  # sessions of which nobody knows what the last change came to
+    unknown: set[str] = field(default_factory=set)  # sessions whose last change may or may not have been committed
     failovers: list[float] = field(default_factory=list)
     reads: dict[str, list[float]] = field(default_factory=dict)  # when the calls began that read a cursor's event
     faults: Counter[str] = field(default_factory=Counter)
@@ -103,7 +103,7 @@ def check(history: History, events: list[Any], unannounced: int) -> tuple[dict[s
             if frame["type"] == "after_hours:session_expiring":
                 read = max((one for one in history.reads.get(frame["cursor"], ()) if one <= at), default=None)
                 if read is None:
-                    breach("unread", f"{name}: no relay says that it has read {frame}")
+                    breach("unread", f"{name}: no relay has recorded reading {frame}")
                     continue
                 changes = moves.get(frame["sessionId"], []) if frame["sessionId"] not in history.unknown else []
                 told = [number for number, (when, _) in enumerate(changes) if when < read]

@@ -84,7 +84,7 @@ class Soak:
         session = self.random.choice(list(alive))
         is_extended = dice < 0.85
         by = self.random.uniform(0.5, 4)
-        self.history.unknown.add(session)  # until it is acknowledged, nobody knows
+        self.history.unknown.add(session)  # until it is acknowledged, the outcome is unknown
         deadline = await connection.fetchval(
             f"update public.after_hours_sessions set {EXTEND if is_extended else END}"
             " where id = $1 and ended_at is null and expires_at > clock_timestamp() + interval '50 ms'"

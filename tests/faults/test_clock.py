@@ -131,7 +131,7 @@ def test_ahead_what_has_become_due_goes_out_at_once_and_nothing_twice(
     assert [tuple(row) for row in rows] == [
         ("after_hours:session_expired", ended), ("after_hours:session_expiring", warned),
     ]  # fmt: skip
-    clocked[1].set(0)  # and back: what was told is not told again
+    clocked[1].set(0)  # and back: what was announced is not announced again
     db.execute("select after_hours.end_stuck_loops()")
     db.execute("select after_hours.announce_due()")
     assert len(db.execute("select from after_hours.events").fetchall()) == 2
@@ -146,7 +146,7 @@ def test_behind_a_sleeping_loop_is_found_and_ended(clocked: tuple[Instance, Cloc
         session = start(db, 1)
         time.sleep(2)
         told = f"select from after_hours.events where session_id = '{session}' and type = 'after_hours:session_expired'"
-        assert not db.execute(told).fetchall(), "this is what is to be mended"
+        assert not db.execute(told).fetchall(), "the end is not announced yet"
         row = wait(db, ANNOUNCING, 1)
         assert not row.ok
         assert "the clock was set back" in row.detail
@@ -157,10 +157,10 @@ def test_behind_a_sleeping_loop_is_found_and_ended(clocked: tuple[Instance, Cloc
         db.execute("select after_hours.relay_rescue()")
         db.execute("reset role")
         assert db.execute(told).fetchall()
-        assert [row.pid for row in db.execute(LOOPS).fetchall()] == [waiting], "nobody else is ended"
+        assert [row.pid for row in db.execute(LOOPS).fetchall()] == [waiting], "no other loop is ended"
         session = start(db, 1.5)
         wait(db, f"select from after_hours.events where session_id = '{session}' and type like '%expired'", 3)
-        assert wait(db, ANNOUNCING, 1).ok, "it goes on by the new clock"
+        assert wait(db, ANNOUNCING, 1).ok, "announcing continues by the new clock"
 
 
 def test_behind_the_next_loop_is_as_good_as_ever(clocked: tuple[Instance, Clock]) -> None:

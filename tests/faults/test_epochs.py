@@ -1,4 +1,4 @@
-"""P3 over the lives of a server: no cursor is accepted that hides an event, and a plain restart resets nobody."""
+"""P3 over runs of a server: no cursor is accepted that hides an event, and a plain restart resets no client."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def emit(db: Connection, count: int = 1) -> list[str]:
 
 
 def resume(db: Connection, cursor: str) -> Any:
-    """What a client that presents the cursor is told: replayed with how many events, or reset."""
+    """The answer to a client with this cursor: replayed with how many events, or reset."""
     row = db.execute(
         "select start, coalesce(cardinality(ids), 0) as n "
         "from after_hours.relay_attach(%s::uuid[], %s::text[], array[now()])",
@@ -190,7 +190,7 @@ def test_an_event_once_notified_survives_a_crash_even_if_commits_are_asynchronou
 
 
 def test_storage_rolled_back(server: Server) -> None:
-    """Ids are issued again; the cursors of the lost life are refused."""
+    """Ids are issued again; the cursors of the lost run get reset."""
     with server.connect() as db:
         (kept,) = emit(db)
     server.stop("fast")

@@ -1,4 +1,4 @@
-"""A network that swallows everything: noticed within five seconds, healed within one; every state as /readyz tells it."""
+"""A network that drops everything: detected within five seconds, recovered within one; every state as shown by /readyz."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_p6_the_server_is_killed(own: Instance, step: str) -> None:
 
 
 def test_p6_terminated_between_batches(own: Instance) -> None:
-    """pg_terminate_backend in the middle of a run: what is committed is committed, the next run goes on behind it."""
+    """pg_terminate_backend in the middle of a run: committed batches stay, and the next run continues after them."""
     pid, control, thread = stop_before(own, "8")
     with up_again(own) as eye:
         eye.execute("select pg_terminate_backend(%s, 5000)", (pid,))

@@ -95,8 +95,8 @@ def health(db: Connection, check: str) -> Any:
 def due_in(db: Connection, seconds: float, count: int = 1) -> None:
     """Sessions that end one after the other, the last in so many seconds."""
     db.execute(
-        "insert into public.after_hours_sessions (user_id, started_at, expires_at, warned_for) "
-        "select gen_random_uuid(), e.at - interval '1 hour', e.at, e.at "
+        "insert into public.after_hours_sessions (user_id, started_at, expires_at, ended_at) "
+        "select gen_random_uuid(), e.at - interval '1 hour', e.at, e.at "  # ended_at: no warning
         "from (select clock_timestamp() + make_interval(secs => %s * i / %s::integer) as at "
         "      from generate_series(1, %s::integer) as i) as e",
         (seconds, count, count),
@@ -240,7 +240,7 @@ def test_both_loops_killed_rescue_bridges_and_health_says_so(db: Connection) -> 
     assert not check.ok
     assert "0 of 2 loops are running: nothing is announced" in check.detail
     assert health(db, "overdue_events").detail.startswith("3 due for more than 2 s")
-    assert "pid" not in health(db, "overdue_events").detail, "nobody holds a lock"
+    assert "pid" not in health(db, "overdue_events").detail, "no process holds a lock"
     db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '66 seconds'")
     db.execute("set role after_hours_relay")
     db.execute("select after_hours.relay_rescue()")

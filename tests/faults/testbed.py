@@ -27,7 +27,7 @@ BIN = max(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 class Proxy:
-    """A TCP proxy on loopback; a black hole while told so: nothing passes, nothing closes."""
+    """A TCP proxy on loopback; on request a black hole: nothing passes, nothing closes."""
 
     def __init__(self) -> None:
         self.host, self.port = "127.0.0.1", 0
@@ -90,14 +90,14 @@ class Proxy:
 
 
 class Lane:
-    """A network namespace at the end of a cable of its own. Cut, packets vanish and nobody is told. Needs root."""
+    """A network namespace at the end of a cable of its own. While cut, packets are dropped without an error. Needs root."""
 
     CLONE_NEWNET = 0x40000000
 
     def __init__(self) -> None:
         number = random.randrange(1 << 14)
         self.name = f"ah{number}"
-        subnet, first = f"10.213.{number >> 6}", (number & 63) << 2  # seen by nobody but the two ends of the cable
+        subnet, first = f"10.213.{number >> 6}", (number & 63) << 2  # visible only at the two ends of the cable
         self.here, self.address = f"{subnet}.{first + 1}", f"{subnet}.{first + 2}"
         self._undo = ExitStack()
 
@@ -203,7 +203,7 @@ def is_running(pid: int) -> bool:
 
 
 class RelayProcess:
-    """python -m relay as a process of its own."""
+    """A relay as a process of its own that logs which events it reads: recording_relay.py."""
 
     def __init__(self, name: str, dsn: str, log: Path) -> None:
         self.name, self._dsn, self._log = name, dsn, log
@@ -214,10 +214,11 @@ class RelayProcess:
         environment = {
             **os.environ, "RELAY_DSN": self._dsn, "RELAY_JWT_SECRET": SECRET, "RELAY_NODE": self.name,
             "RELAY_BIND": f"127.0.0.1:{self.port}", "RELAY_ADMIN_BIND": f"127.0.0.1:{self.admin}",
-            "RELAY_DRAIN_SECONDS": "3", "RELAY_LOG_LEVEL": "debug",
+            "RELAY_DRAIN_SECONDS": "3",
         }  # fmt: skip
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "relay"], cwd=REPO, env=environment, stderr=log)
+            command = [sys.executable, "-m", "tests.faults.recording_relay"]
+            self.process = subprocess.Popen(command, cwd=REPO, env=environment, stderr=log)
 
     def signal(self, number: int) -> None:
         assert self.process is not None

@@ -45,7 +45,7 @@ select results_eq(
     'moderators see what is retained, and what is held'
 );
 select throws_ok($$select after_hours.place_hold(gen_random_uuid(), 'report', 'x')$$, 'AH003', null, 'an unknown match');
-select throws_ok($$select after_hours.place_user_hold(null, 'report', 'x')$$, 'AH007', null, 'a hold on nobody');
+select throws_ok($$select after_hours.place_user_hold(null, 'report', 'x')$$, 'AH007', null, 'a hold without a user is an error');
 select throws_ok($$select after_hours.release_hold(0, 'x')$$, 'AH006', null, 'an unknown hold');
 select throws_ok($$select after_hours.arm('x')$$, '42501', null, 'a moderator can''t release the brake');
 select throws_ok($$select after_hours.open_purge_run('manual', null, null)$$, '42501', null, 'nor purge');

@@ -1,4 +1,4 @@
-"""Relays in this process on real sockets and a real PostgreSQL, tokens, and clients that write down what they get."""
+"""Fixtures: relays in this process with real sockets and a real PostgreSQL, tokens, recording clients."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from relay.settings import Settings
 from tests.helpers import SECRET as SECRET
 from tests.helpers import make_token as make_token
 from tests.helpers import wait_until
+from tests.relay.nginx import unpack_nginx
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Connection, Instance
 
 
 @dataclass
 class Peer:
-    """A client that writes down every frame, and how the connection ended."""
+    """A client that records every frame, and how the connection ended."""
 
     connection: ClientConnection
     frames: list[dict[str, Any]] = field(default_factory=list)
@@ -48,7 +51,7 @@ class Peer:
 
     @property
     def is_open(self) -> bool:
-        """Nobody has closed it."""
+        """True until the connection is closed."""
         return self.closed is None
 
     @property
@@ -57,7 +60,7 @@ class Peer:
         return [frame for frame in self.frames if ":" in frame["type"]]
 
     async def until(self, is_so: Callable[[Peer], object], seconds: float = 5.0) -> None:
-        """Wait until something is so of this client; the failure shows what it had got."""
+        """Wait until the condition holds for this client; a failure shows the frames received."""
         try:
             await wait_until(lambda: bool(is_so(self)), seconds)
         except TimeoutError:
@@ -77,12 +80,12 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where its WebSocket is."""
+        """The URL of its WebSocket."""
         assert self.relay.bind
         return f"ws://{self.relay.bind[0]}:{self.relay.bind[1]}/ws"
 
     def http(self, path: str, *, admin: bool = False) -> str:
-        """An address on its public or admin side."""
+        """A URL on its public or admin side."""
         address = self.relay.admin_bind if admin else self.relay.bind
         assert address
         return f"http://{address[0]}:{address[1]}{path}"
@@ -91,7 +94,7 @@ class Running:
     async def peer(
         self, user: UUID, after: str | None = None, token: str | None = None, **more: Any
     ) -> AsyncIterator[Peer]:
-        """A client of a user that has been greeted or closed."""
+        """A client of a user, after its hello or its close."""
         more.setdefault("additional_headers", {"Authorization": f"Bearer {token or make_token(user)}"})
         async with connect(
             self.url + (f"?after={after}" if after else ""), compression=None, ping_interval=None, **more
@@ -107,7 +110,7 @@ class Running:
                 await reading
 
     async def stop(self) -> None:
-        """Drain and end."""
+        """Drain and stop."""
         self.relay.public.should_exit = True
         await self.task
 
@@ -152,8 +155,14 @@ async def relay(start_relay: StartRelay) -> Running:
 
 @pytest.fixture
 def user() -> UUID:
-    """Somebody."""
+    """A random user id."""
     return uuid4()
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The nginx binary."""
+    return unpack_nginx(tmp_path_factory.mktemp("nginx"))
 
 
 def expire(db: Connection, *users: UUID, announce: bool = True) -> None:

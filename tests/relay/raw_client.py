@@ -1,4 +1,4 @@
-"""A socket layer without database or tokens, and a client that writes raw bytes: for tests of the wire itself."""
+"""A socket layer without database or tokens, and a client that writes raw bytes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
 @dataclass
 class Layer:
-    """A running socket layer whose application echoes texts; what it knows of its clients."""
+    """A running socket layer whose application echoes texts, and its connections."""
 
     kind: str
     port: int
@@ -62,20 +62,20 @@ class Layer:
 
 @asynccontextmanager
 async def layer(kind: str, *, application: Any = None, **settings: Any) -> AsyncIterator[Layer]:
-    """Serve with one kind of sockets. Fails if anything is left when all clients are gone.
+    """Serve with one kind of WebSocket. Fails if a connection or task is left after all clients have gone.
 
     `application`: an ASGI application instead of the one that echoes.
     """
     values = Settings(dsn="postgresql://x/x", jwt_secret="s" * 32, **settings)  # type: ignore[arg-type]
     limiter, metrics, state = ConnectionLimiter(values), Metrics(), ServerState()
-    parts: Any = (
+    parts: tuple[Any, Any, Any, Any, Any, Any] = (
         values,
         RequestPolicy(values, RelayState()),
         None,
         None,
         None,
         metrics,
-    )  # what only refuses needs no more
+    )  # enough for an application that only refuses
     one = Layer(kind, 0, state, limiter, metrics)
 
     class EchoHandler:
@@ -89,7 +89,8 @@ async def layer(kind: str, *, application: Any = None, **settings: Any) -> Async
         one.transports.append(transport)
         await transport.set_handler(EchoHandler(), transport)  # type: ignore[arg-type]
 
-    app = Starlette(routes=[*WebSocketRoutes(*parts).all(), *EventRoutes(*parts).all()])
+    websockets = WebSocketRoutes(*parts)
+    app = Starlette(routes=[*websockets.all(), *EventRoutes(*parts, join=websockets.join).all()])
     app.router.routes[0].endpoint = echo  # type: ignore[attr-defined]
     app.router.routes[0].app = as_asgi(echo)  # type: ignore[attr-defined]
     config = configure(application or app, http=functools.partial(HandshakeProtocol, limiter, metrics), ws=KINDS[kind])
@@ -175,7 +176,7 @@ class Raw:
 
     async def send(self, data: bytes, piece: int | None = None) -> None:
         """Write; in pieces of so many bytes, each a segment of its own."""
-        with suppress(ConnectionError):  # the server may have had enough
+        with suppress(ConnectionError):  # the server may have closed
             for start in range(0, len(data), piece or max(1, len(data))):
                 self.writer.write(data[start : start + (piece or len(data))])
                 await self.writer.drain()
@@ -193,7 +194,7 @@ class Raw:
                     break
                 assert first & 0x70 == 0
                 assert first & 0x80
-                assert size < 127, "masked, or longer than anything a test asks for"
+                assert size < 127, "masked, or longer than a test needs"
                 if size == 126:
                     size = struct.unpack("!H", await self.reader.readexactly(2))[0]
                     assert size > 125

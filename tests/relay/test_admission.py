@@ -1,4 +1,4 @@
-"""One admission for every door: what one address or one user sends too much of costs the others nothing."""
+"""Limits per address, network and user for all kinds of requests: one that exceeds its limit does not affect the others."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from relay.websocket.kinds import KINDS
 from relay.websocket.limits import (
     MAX_REFUSED,
     NETWORK_SHARE,
+    UNREADABLE,
     UNREADABLE_SHARE,
     LimitExceeded,
 )
@@ -50,7 +51,7 @@ async def answered(wire: Layer, sent: bytes, source: str = BAD) -> tuple[int, An
 
 
 async def is_greeted(wire: Layer, source: str = GOOD, sent: bytes | None = None) -> None:
-    """A client of another address is let in within a second."""
+    """A client of another address is accepted within a second."""
     async with asyncio.timeout(1), raw(wire.port, sent or handshake(), source=source):
         pass
 
@@ -59,7 +60,7 @@ async def is_greeted(wire: Layer, source: str = GOOD, sent: bytes | None = None)
 
 
 async def test_silent_connections_count_for_their_address(kind: str) -> None:
-    """R7: they did not, until the relay was full."""
+    """R7: they were not counted, and filled the relay."""
     async with layer(kind, trusted_proxies="", max_sockets_per_address=5) as wire, AsyncExitStack() as stack:
         wire.limiter.capacity = 30
         for _ in range(30 + MAX_REFUSED):
@@ -70,7 +71,7 @@ async def test_silent_connections_count_for_their_address(kind: str) -> None:
 
 
 async def test_refused_connections_do_not_add_up(kind: str) -> None:
-    """Each refusal waits for its reader, but not so many at once that nobody else has a descriptor."""
+    """A refused connection stays open until its answer is read; their number is limited, to keep descriptors free."""
     async with layer(kind, trusted_proxies="", max_sockets_per_address=1) as wire, AsyncExitStack() as stack:
         for _ in range(3 * MAX_REFUSED):
             await stack.enter_async_context(raw(wire.port, source=BAD))
@@ -81,8 +82,8 @@ async def test_refused_connections_do_not_add_up(kind: str) -> None:
         await is_greeted(wire)
 
 
-async def test_an_address_over_its_limit_leaves_the_rate_of_all_alone(kind: str) -> None:
-    """R6: it used it up."""
+async def test_an_address_over_its_limit_does_not_use_the_rate_of_all(kind: str) -> None:
+    """R6: refused handshakes counted for the rate of all."""
     async with layer(kind, max_handshakes=20, max_sockets_per_address=5) as wire:
         for _ in range(100):
             status, _error = await answered(wire, handshake(x_forwarded_for="192.0.2.1"))
@@ -96,8 +97,8 @@ async def test_an_address_over_its_limit_leaves_the_rate_of_all_alone(kind: str)
     "sent", [handshake(), PLAIN, b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"]
 )
 @pytest.mark.parametrize("trusted", [True, False])
-async def test_every_door_counts_for_the_address(trusted: bool, sent: bytes) -> None:
-    """R5, R7: only handshakes did."""
+async def test_every_kind_of_request_counts_for_its_address(trusted: bool, sent: bytes) -> None:
+    """R5, R7: only handshakes were counted."""
     forwarded = sent[:-2] + b"X-Forwarded-For: 192.0.2.1\r\n\r\n"
 
     async def refuse(scope: Any, receive: Any, send: Any) -> None:
@@ -116,7 +117,7 @@ async def test_every_door_counts_for_the_address(trusted: bool, sent: bytes) -> 
         assert status == 403
 
 
-async def test_the_liveness_probe_passes_while_others_come_too_fast(kind: str) -> None:
+async def test_livez_is_answered_above_the_handshake_rate(kind: str) -> None:
     async with layer(kind, max_handshakes=0.01) as wire:
         assert (await answered(wire, PLAIN))[1] == "handshake_rate"
         async with raw(wire.port) as client:
@@ -127,8 +128,8 @@ async def test_the_liveness_probe_passes_while_others_come_too_fast(kind: str) -
 @pytest.mark.parametrize(
     "form", ["203.0.113.7:{n}", "203.0.113.7", "203.0.113.7,", "203.0.113.7 , ,", "6.6.6.{n}, 203.0.113.7:80"]
 )
-async def test_all_forms_of_an_address_are_one_address(kind: str, form: str) -> None:
-    """R8: with a port or a comma behind, there was no limit at all."""
+async def test_all_spellings_of_an_address_share_one_limit(kind: str, form: str) -> None:
+    """R8: an address followed by a port or a comma had no limit."""
     async with layer(kind, max_sockets_per_address=3) as wire, AsyncExitStack() as stack:
         for number in range(3):
             sent = handshake(x_forwarded_for=form.format(n=number + 1))
@@ -138,27 +139,32 @@ async def test_all_forms_of_an_address_are_one_address(kind: str, form: str) -> 
 
 
 @pytest.mark.parametrize("header", ["unknown", "_hidden", "", "203.0.113.013", "203.0.113.7, unknown"])
-async def test_addresses_that_cannot_be_read_share_a_place(header: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unreadable_addresses_share_one_limit_and_are_logged(
+    header: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with layer("push", max_sockets_per_address=1) as wire, AsyncExitStack() as stack:
         for _ in range(UNREADABLE_SHARE):
             await stack.enter_async_context(raw(wire.port, handshake(x_forwarded_for=header)))
         assert await answered(wire, handshake(x_forwarded_for=header)) == (503, "address_full")
         await is_greeted(wire, sent=handshake(x_forwarded_for="203.0.113.7"))
-    lines = [record for record in caplog.records if record.name == "relay.limits"]
+    lines = [record for record in caplog.records if "forwards no address" in record.getMessage()]
     assert [(line.__dict__["peer"], line.__dict__["x_forwarded_for"]) for line in lines] == [(BAD, header)]
 
 
-def test_a_proxy_that_forwards_nothing_shares_a_place(caplog: pytest.LogCaptureFixture) -> None:
+def test_connections_without_a_forwarded_address_share_one_limit(caplog: pytest.LogCaptureFixture) -> None:
     limiter = make_limiter(trusted_proxies="10.0.0.0/8", max_sockets_per_address=1)
     for number in range(UNREADABLE_SHARE):
         limiter.acquire(limiter.client(f"10.0.0.{number}", []), 1.0)
     with pytest.raises(LimitExceeded):
         limiter.acquire(limiter.client("10.0.0.99", []), 1.0)
-    assert len(caplog.records) == 1
+    assert ["forwards no address" in record.getMessage() for record in caplog.records] == [True, False]
+    assert caplog.records[1].__dict__["address"] == UNREADABLE
 
 
-async def test_a_proxy_that_is_not_trusted_is_told_of(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """CASES 37: 500 users behind it were in, all others kept out, and the log was silent."""
+async def test_a_full_address_that_sends_forwarded_addresses_is_logged_as_an_untrusted_proxy(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CASES 37: behind such a proxy 500 users were accepted, all others refused, and nothing was logged."""
     async with layer(kind, trusted_proxies="10.0.0.0/8", max_sockets_per_address=3) as wire, AsyncExitStack() as stack:
         for number in range(3):
             sent = handshake(x_forwarded_for=f"192.0.2.{number}")
@@ -167,8 +173,34 @@ async def test_a_proxy_that_is_not_trusted_is_told_of(kind: str, caplog: pytest.
     assert [(line.levelname, line.__dict__["peer"]) for line in lines] == [("WARNING", BAD)]
 
 
-def test_one_network_has_a_limit_too() -> None:
-    """R8: each /48 holds 65,536 places."""
+async def test_refused_addresses_are_told_once_a_minute(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """CASES 37: a full proxy that is not trusted is refused before its head could tell who it forwards."""
+    async with layer(kind, trusted_proxies="10.0.0.0/8", max_sockets_per_address=2) as wire, AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(raw(wire.port, handshake()))
+        for number in range(5):
+            assert await answered(wire, handshake(x_forwarded_for=f"192.0.2.{number}")) == (503, "address_full")
+    (line,) = [record for record in caplog.records if record.name == "relay.limits"]
+    assert "RELAY_MAX_SOCKETS_PER_ADDRESS" in line.getMessage()
+    assert "RELAY_TRUSTED_PROXIES" in line.getMessage()
+    assert line.__dict__["address"] == BAD
+
+
+async def test_refusals_for_all_are_told_once_a_minute(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with layer(kind, max_handshakes=0.01) as wire:
+        for _ in range(3):
+            assert await answered(wire, PLAIN) == (503, "handshake_rate")
+        wire.limiter.capacity = 0
+        for _ in range(3):
+            assert await answered(wire, PLAIN) == (503, "full")
+    lines = [record.getMessage() for record in caplog.records if record.name == "relay.limits"]
+    assert [next(name for name in ("MAX_HANDSHAKES", "MAX_SOCKETS") if name in line) for line in lines] == [
+        "MAX_HANDSHAKES", "MAX_SOCKETS",
+    ]  # fmt: skip
+
+
+def test_the_addresses_of_one_network_share_a_limit() -> None:
+    """R8: a /48 has 65,536 networks of 64 bits, each with a limit of its own."""
     limiter = make_limiter(trusted_proxies="", max_sockets_per_address=2)
     usages = [limiter.acquire(f"2001:db8:0:{number:x}::1", 1.0) for number in range(NETWORK_SHARE * 2)]
     with pytest.raises(LimitExceeded, match="address_full"):
@@ -180,7 +212,7 @@ def test_one_network_has_a_limit_too() -> None:
     assert limiter.acquire("2001:db8:0:ffff::1", 20.0).count == 1
 
 
-async def test_what_was_admitted_is_released_however_it_ends(kind: str) -> None:
+async def test_a_connection_is_released_from_its_limits_however_it_ends(kind: str) -> None:
     async with layer(kind, trusted_proxies="", max_sockets_per_address=50) as wire:
         usage = wire.limiter.acquire(BAD, 0.0)
         for sent in [b"", PLAIN[:9], PLAIN, handshake(), handshake("/x"), b"\x16", handshake("*"), PLAIN + PLAIN]:
@@ -195,7 +227,7 @@ async def test_what_was_admitted_is_released_however_it_ends(kind: str) -> None:
 # ---- the user
 
 
-def test_a_users_questions_have_a_rate() -> None:
+def test_requests_of_a_user_above_the_rate_wait() -> None:
     limiter, user = UserLimiter(), uuid4()
     assert [limiter.wait(user, 5.0) for _ in range(int(QUESTION_BURST))] == [0.0] * int(QUESTION_BURST)
     wait = limiter.wait(user, 5.0)
@@ -205,7 +237,7 @@ def test_a_users_questions_have_a_rate() -> None:
     assert limiter.wait(user, 5.0 + wait) > 0.0
 
 
-def test_users_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_of_idle_users_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.public.limits.MAX_USERS", 100)
     limiter, user = UserLimiter(), uuid4()
     for _ in range(1000):
@@ -215,10 +247,10 @@ def test_users_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(limiter._buckets) == [user]
 
 
-async def test_one_user_that_polls_too_fast_hears_it_and_another_is_greeted(
+async def test_a_user_polling_too_fast_gets_429_and_another_user_joins(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
-    """R5: 600 small requests a second of one user kept everybody else out."""
+    """R5: 600 small requests a second of one user made all other users wait."""
     relay = await start_relay()
     headers = {"Authorization": f"Bearer {make_token(user)}"}
     answers: list[httpx.Response] = []
@@ -245,8 +277,8 @@ async def test_one_user_that_polls_too_fast_hears_it_and_another_is_greeted(
     assert 0 < refused[0].json()["retryAfterMs"] <= int(refused[0].headers["retry-after"]) * 1000
 
 
-async def test_a_poller_that_keeps_its_pace_is_never_cut(start_relay: StartRelay, user: UUID) -> None:
-    """R11: a connection that was kept alive was cut after 30 s, in the middle of an answer."""
+async def test_a_user_polling_within_the_rate_is_always_answered(start_relay: StartRelay, user: UUID) -> None:
+    """R11: a kept connection was cut after 30 s, in the middle of an answer."""
     relay = await start_relay()
     headers = {"Authorization": f"Bearer {make_token(user)}"}
     async with httpx.AsyncClient(headers=headers) as client:
@@ -258,10 +290,10 @@ async def test_a_poller_that_keeps_its_pace_is_never_cut(start_relay: StartRelay
 # ---- origins
 
 
-async def test_refused_origins_are_told_once_a_minute(
+async def test_a_refused_origin_is_logged_once(
     start_relay: StartRelay, user: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """CASES 8: a proxy that doesn't pass on Host; the log said nothing."""
+    """CASES 8: behind a proxy that does not pass on Host nothing was logged."""
     relay = await start_relay()
     assert relay.relay.bind
     sent = handshake(origin="https://chat.example:8443", host="chat.example")
@@ -275,7 +307,7 @@ async def test_refused_origins_are_told_once_a_minute(
     ]
 
 
-def test_a_message_is_written_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repeated_message_is_logged_once_a_minute_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     limited = RateLimitedLogger(logging.getLogger("relay.test"), clock=lambda: now[0])
     for second in range(0, 150, 10):

@@ -1,4 +1,4 @@
-"""The Python client against a relay that says what the test says, and against a real one that is drained."""
+"""The Python client with a scripted relay, and with a real one that drains."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def event(number: int, id_: str | None = None) -> str:
 
 
 class Stage:
-    """A relay whose connections are scenes, one after the other; the last is played again and again."""
+    """A scripted relay: each connection runs the next scene, the last one is repeated."""
 
     def __init__(self, *scenes: Scene) -> None:
         self.connections: list[ServerConnection] = []
@@ -48,14 +48,14 @@ class Stage:
         await self._scenes[min(len(self.connections), len(self._scenes)) - 1](connection)
 
     def after(self, number: int) -> str:
-        """What connection `number` presented."""
+        """The path and query of connection `number`."""
         request = self.connections[number].request
         assert request is not None
         return request.path
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[tuple[Client, list[dict[str, Any]]]]:
-        """A client of this stage, and what it yields."""
+        """A client of this relay, and the list of frames it yields."""
         server: Server
         async with serve(self.play, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
@@ -85,7 +85,7 @@ def says(*frames: str, close: int | None = None, retry_ms: int | None = None) ->
     return scene
 
 
-async def test_the_cursor_is_moved_when_the_frame_has_been_handled() -> None:
+async def test_the_cursor_moves_after_the_frame_has_been_handled() -> None:
     async with serve(Stage(says(hello(), event(2), event(3))).play, "127.0.0.1", 0) as server:
         client = Client(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws", lambda: "token")
         seen = []
@@ -96,7 +96,7 @@ async def test_the_cursor_is_moved_when_the_frame_has_been_handled() -> None:
     assert seen == [("aaaaaaaa-2", "aaaaaaaa-1"), ("aaaaaaaa-3", "aaaaaaaa-2")]
 
 
-async def test_it_comes_back_with_its_cursor_and_drops_what_it_has_seen() -> None:
+async def test_a_reconnect_presents_the_cursor_and_drops_duplicates() -> None:
     stage = Stage(
         says(hello(), event(2), close=1012, retry_ms=10),
         says(hello("replayed", "aaaaaaaa-2"), event(2), event(3, "e2"), event(4)),
@@ -109,14 +109,14 @@ async def test_it_comes_back_with_its_cursor_and_drops_what_it_has_seen() -> Non
 
 
 @pytest.mark.parametrize("code", [1001, 1011, 1013, 4000, 4008, 4029, 4403, 4408])
-async def test_it_comes_back_when_it_is_told(code: int) -> None:
+async def test_the_client_reconnects_after_retryable_close_codes(code: int) -> None:
     stage = Stage(says(hello(), close=code, retry_ms=20), says(hello()))
     async with stage.client():
         await wait_until(lambda: len(stage.connections) == 2)
 
 
 @pytest.mark.parametrize(("code", "connections"), [(4400, 1), (4401, 2)])
-async def test_it_stops_where_coming_back_makes_no_sense(code: int, connections: int) -> None:
+async def test_the_client_stops_after_4400_and_after_a_second_4401(code: int, connections: int) -> None:
     stage = Stage(says(close=code, retry_ms=0))
     async with serve(stage.play, "127.0.0.1", 0) as server:
         client = Client(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws", lambda: "token")
@@ -125,7 +125,7 @@ async def test_it_stops_where_coming_back_makes_no_sense(code: int, connections:
     assert len(stage.connections) == connections
 
 
-async def test_a_token_that_runs_out_is_replaced() -> None:
+async def test_an_expiring_token_is_replaced() -> None:
     heard: list[dict[str, Any]] = []
 
     async def scene(connection: ServerConnection) -> None:
@@ -156,7 +156,7 @@ async def later() -> str:
 
 
 @pytest.mark.parametrize("token", [failing(2), later, failing(1, 0, later)], ids=["raises", "async", "both"])
-async def test_a_token_callback_that_fails_is_asked_again(token: Callable[[], Any]) -> None:
+async def test_a_token_callback_that_raises_is_called_again(token: Callable[[], Any]) -> None:
     stage = Stage(says(hello(), event(2)))
     async with stage.client(token=token) as (_, got):
         await wait_until(lambda: len(got) == 1, 10)
@@ -165,7 +165,7 @@ async def test_a_token_callback_that_fails_is_asked_again(token: Callable[[], An
     assert request.headers["Authorization"] == "Bearer token"
 
 
-async def test_a_token_callback_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_callback_that_hangs_is_cancelled_and_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOKEN_SECONDS", 0.1)
     pending = [asyncio.Event().wait]
     stage = Stage(says(hello(), event(2)))
@@ -180,7 +180,7 @@ async def test_a_token_callback_that_fails_at_renewal_does_not_end_the_stream() 
         await connection.send(hello())
         await connection.send('{"type":"auth_expiring","inSeconds":60}')
         await connection.send(event(2))
-        heard.append(await connection.recv())  # the acknowledgement: no new token came
+        heard.append(await connection.recv())  # the acknowledgement: no new token was sent
         await connection.close(4401)
 
     stage = Stage(scene, says(hello("replayed", "aaaaaaaa-2"), event(3)))
@@ -190,13 +190,13 @@ async def test_a_token_callback_that_fails_at_renewal_does_not_end_the_stream() 
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/ws", "127.0.0.1:9/ws", "ws://"])
-async def test_a_wrong_address_is_raised_to_the_reader(url: str) -> None:
+async def test_an_invalid_address_raises_in_the_caller(url: str) -> None:
     async with asyncio.timeout(5):
         with pytest.raises(InvalidURI):
             await anext(Client(url, lambda: "token").frames())
 
 
-async def test_frames_before_the_end_are_handed_out_before_it_is_raised() -> None:
+async def test_frames_received_before_the_stop_are_yielded_before_it_raises() -> None:
     stage = Stage(says(hello(), *[event(number) for number in range(2, 30)], close=4400))
     got = []
     async with serve(stage.play, "127.0.0.1", 0) as server:
@@ -219,14 +219,14 @@ BAD_FRAMES = {
 
 @pytest.mark.parametrize("bad", BAD_FRAMES.values(), ids=BAD_FRAMES)
 @pytest.mark.parametrize("before", [[], [hello()]], ids=["first", "later"])
-async def test_a_frame_that_is_none_ends_the_connection_and_the_next_goes_on(before: list[str], bad: str) -> None:
+async def test_an_invalid_frame_closes_the_connection_and_the_next_one_works(before: list[str], bad: str) -> None:
     stage = Stage(says(*before, bad), says(hello("replayed"), event(2)))
     async with stage.client() as (_, got):
         await wait_until(lambda: len(got) == 1, 10)
     assert stage.connections[0].close_code == 1003
 
 
-async def test_what_a_hello_may_lack_and_an_unknown_frame_end_nothing() -> None:
+async def test_a_hello_without_optional_fields_and_an_unknown_frame_are_accepted() -> None:
     stage = Stage(says('{"type":"hello","start":"fresh","cursor":"c"}', '{"type":"new"}', event(2)))
     async with stage.client() as (client, got):
         await wait_until(lambda: len(got) == 1)
@@ -235,7 +235,7 @@ async def test_what_a_hello_may_lack_and_an_unknown_frame_end_nothing() -> None:
 
 
 @pytest.mark.parametrize("cursor", ["a\r\nX: y", "\ud800", "&token=x#", "é"])
-async def test_a_strange_cursor_is_presented_as_it_is(cursor: str) -> None:
+async def test_a_cursor_with_special_characters_is_presented_unchanged(cursor: str) -> None:
     first = json.dumps({"type": EXPIRED, "id": "e", "cursor": cursor})
     stage = Stage(says(hello(), first, close=1012, retry_ms=0), says(hello()))
     async with stage.client():
@@ -244,7 +244,7 @@ async def test_a_strange_cursor_is_presented_as_it_is(cursor: str) -> None:
 
 
 @pytest.mark.parametrize("cursor", [None, 7, ["x"]])
-async def test_a_cursor_that_is_no_text_moves_nothing(cursor: object) -> None:
+async def test_a_cursor_that_is_not_text_does_not_move_the_position(cursor: object) -> None:
     bad = json.dumps({"type": EXPIRED, "id": "e", "cursor": cursor})
     stage = Stage(says(hello(), bad), says(hello(), event(2)))
     async with stage.client() as (_, got):
@@ -260,7 +260,7 @@ async def test_a_cursor_that_is_no_text_moves_nothing(cursor: object) -> None:
     ],
     ids=lambda given: repr(given)[:12],
 )  # fmt: skip
-def test_the_wait_that_a_relay_asks_for_is_cut_to_a_day(given: object, wait: float | None) -> None:
+def test_retry_after_is_cut_to_a_day(given: object, wait: float | None) -> None:
     assert retry_ms({"retryAfterMs": given}) == wait
     assert retry_ms({}) is None
     assert retry_ms([]) is None
@@ -271,8 +271,8 @@ DRAINS = ["-1e6", "0", "NaN", '"soon"', "null", None]
 
 @pytest.mark.parametrize("given", DRAINS)
 @pytest.mark.parametrize("greeted", [False, True])
-async def test_drains_without_end_open_few_connections(given: str | None, greeted: bool) -> None:
-    """50 drains in each connection, greeted or not: one successor at a time, ever further apart."""
+async def test_repeated_drain_frames_open_few_connections(given: str | None, greeted: bool) -> None:
+    """50 drain frames on each connection, with and without hello: one successor at a time, at growing intervals."""
     drain = '{"type":"drain"}' if given is None else f'{{"type":"drain","retryAfterMs":{given}}}'
     stage = Stage(says(*([hello()] if greeted else []), *[drain] * 50))
     async with stage.client():
@@ -281,7 +281,7 @@ async def test_drains_without_end_open_few_connections(given: str | None, greete
     assert 1 <= len(stage.connections) <= 12
 
 
-async def test_a_drain_before_hello_is_no_reason_for_a_second_connection() -> None:
+async def test_a_drain_before_hello_opens_no_second_connection() -> None:
     stage = Stage(says('{"type":"drain","retryAfterMs":0}', hello(), event(2)))
     async with stage.client() as (_, got):
         await wait_until(lambda: len(got) == 1)
@@ -289,7 +289,7 @@ async def test_a_drain_before_hello_is_no_reason_for_a_second_connection() -> No
     assert len(stage.connections) == 1
 
 
-async def test_frames_without_a_hello_are_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_without_a_hello_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.3)
 
     async def scene(connection: ServerConnection) -> None:
@@ -304,7 +304,7 @@ async def test_frames_without_a_hello_are_no_connection(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("reason", ["-1e6", "0", "NaN", "null", "[]", "{"])
-async def test_closing_at_once_for_ever_is_answered_by_back_off(reason: str) -> None:
+async def test_connections_closed_at_once_are_retried_with_back_off(reason: str) -> None:
     async def scene(connection: ServerConnection) -> None:
         await connection.close(1013, f'{{"retryAfterMs":{reason}}}')
 
@@ -314,7 +314,7 @@ async def test_closing_at_once_for_ever_is_answered_by_back_off(reason: str) -> 
     assert 2 <= len(stage.connections) <= 12
 
 
-async def test_a_message_of_two_mib_is_not_taken() -> None:
+async def test_a_message_of_two_mib_closes_the_connection() -> None:
     stage = Stage(
         says(hello(), json.dumps({"type": EXPIRED, "id": "e", "cursor": "c", "x": "y" * 2**21})), says(hello())
     )
@@ -323,7 +323,7 @@ async def test_a_message_of_two_mib_is_not_taken() -> None:
     assert not got
 
 
-async def test_drained_by_a_real_relay_it_changes_over_before_the_old_one_closes(
+async def test_a_client_of_a_draining_relay_changes_over_before_the_relay_closes(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
     old, new = await start_relay(drain_seconds=5), await start_relay()
@@ -345,6 +345,6 @@ async def test_drained_by_a_real_relay_it_changes_over_before_the_old_one_closes
     expire(db, user)
     await wait_until(lambda: sum(":" in frame["type"] for frame in got) == 2)
     await ending
-    assert old.relay.metrics.closed.labels("4000")._value.get() == 0, "it had left by itself"
+    assert old.relay.metrics.closed.labels("4000")._value.get() == 0, "the client had closed it before"
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Deploys: who is queued is served, everybody is asked to go, the end comes whatever clients do, and nobody misses a thing."""
+"""Drain: queued connections are accepted, all clients get `drain`, the end does not depend on clients, no event is missed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -25,6 +24,7 @@ from relay.protocol import parse
 from tests.conftest import REPO, free_port
 from tests.helpers import wait_until
 from tests.relay.conftest import SECRET, Running, StartRelay, cursors, expire, make_token
+from tests.relay.nginx import accepts, start_nginx
 from tests.relay.raw_client import handshake, raw
 
 if TYPE_CHECKING:
@@ -34,13 +34,15 @@ KINDS = ["push", "stock"]
 
 
 @pytest.mark.parametrize("sockets", KINDS)
-async def test_all_are_asked_to_go_and_who_stays_is_closed(start_relay: StartRelay, user: UUID, sockets: str) -> None:
+async def test_all_clients_get_drain_and_those_that_stay_are_closed(
+    start_relay: StartRelay, user: UUID, sockets: str
+) -> None:
     relay = await start_relay(sockets=sockets, drain_seconds=1)
     async with relay.peer(user) as stays, relay.peer(user) as goes:
         stopping = asyncio.create_task(relay.stop())
         await stays.until(lambda it: it.of("drain"))
         assert (await probe(relay)) == (503, "draining")
-        with pytest.raises(OSError):  # noqa: PT011 - nobody listens any more
+        with pytest.raises(OSError):  # noqa: PT011 - the listening socket is closed
             await asyncio.open_connection(*relay.relay.bind or ())
         await goes.until(lambda it: it.of("drain"))
         assert goes.of("drain")[0]["retryAfterMs"] <= 250
@@ -59,8 +61,8 @@ async def probe(relay: Running) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("sockets", KINDS)
-async def test_who_is_queued_is_served(start_relay: StartRelay, sockets: str) -> None:
-    """Connections made while the loop is busy, and SIGTERM at that very moment."""
+async def test_connections_queued_at_sigterm_are_accepted_and_drained(start_relay: StartRelay, sockets: str) -> None:
+    """Connections made while the event loop is busy, followed at once by SIGTERM."""
     relay = await start_relay(sockets=sockets, drain_seconds=0.5)
     assert relay.relay.bind
     waiting = []
@@ -77,7 +79,7 @@ async def test_who_is_queued_is_served(start_relay: StartRelay, sockets: str) ->
         one.close()
 
 
-async def test_clients_that_do_not_read_do_not_hold_the_end(
+async def test_clients_that_do_not_read_do_not_delay_the_end_of_a_drain(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
     relay = await start_relay(drain_seconds=0.3)
@@ -107,7 +109,9 @@ def spawn(instance: Instance, **settings: Any) -> tuple[subprocess.Popen[str], i
 
 
 @pytest.mark.parametrize("sockets", KINDS)
-async def test_the_second_signal_ends_it_at_once(instance: Instance, db: Connection, user: UUID, sockets: str) -> None:
+async def test_a_second_sigterm_ends_the_drain_at_once(
+    instance: Instance, db: Connection, user: UUID, sockets: str
+) -> None:
     process, port = spawn(instance, sockets=sockets, drain_seconds=600)
     client = Client(f"ws://127.0.0.1:{port}/ws", lambda: make_token(user), all_frames=True)
     frames = client.frames()
@@ -129,7 +133,7 @@ async def test_the_second_signal_ends_it_at_once(instance: Instance, db: Connect
 
 
 @pytest.mark.parametrize("sockets", KINDS)
-async def test_moving_to_another_process_on_the_same_port_misses_and_repeats_nothing(
+async def test_clients_moved_to_another_process_on_the_same_port_get_each_event_once(
     start_relay: StartRelay, db: Connection, sockets: str
 ) -> None:
     users = [uuid4() for _ in range(30)]
@@ -161,64 +165,8 @@ async def test_moving_to_another_process_on_the_same_port_misses_and_repeats_not
 # ---- behind nginx
 
 
-@pytest.fixture(scope="session")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """nginx as Debian ships it, unpacked beside the test, not installed."""
-    home = tmp_path_factory.mktemp("nginx")
-    for command in (["apt-get", "-qq", "download", "nginx"], ["sh", "-c", "dpkg -x nginx_*.deb ."]):
-        with suppress(FileNotFoundError):
-            subprocess.run(command, cwd=home, capture_output=True)
-    binary = home / "usr/sbin/nginx"
-    if not binary.exists():
-        pytest.skip("apt-get download nginx: not possible here")
-    return binary
-
-
-def start_nginx(binary: Path, home: Path, port: int, upstream: int) -> subprocess.Popen[bytes]:
-    """nginx with TLS in front of a relay, as the README would have it, with connections to it that are kept."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days",
-         "1", "-subj", "/CN=chat.test", "-addext", "subjectAltName=DNS:chat.test"],
-        cwd=home, check=True, capture_output=True,
-    )  # fmt: skip
-    temporary = "\n".join(
-        f"{kind}_temp_path {home}/t;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (home / "nginx.conf").write_text(f"""
-        daemon off; pid {home}/pid; error_log stderr; {"user root;" if os.geteuid() == 0 else ""}
-        events {{}}
-        http {{
-            access_log off; {temporary}
-            map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
-            upstream relay {{ server 127.0.0.1:{upstream}; keepalive 4; }}
-            server {{
-                listen 127.0.0.1:{port} ssl;
-                ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem;
-                location / {{
-                    proxy_pass http://relay;
-                    proxy_http_version 1.1;
-                    proxy_set_header Host $host;
-                    proxy_set_header Upgrade $http_upgrade;
-                    proxy_set_header Connection $connection_upgrade;
-                    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                    proxy_buffering off; proxy_read_timeout 60s;
-                }}
-            }}
-        }}""")
-    return subprocess.Popen([binary, "-p", home, "-c", home / "nginx.conf"], stderr=subprocess.DEVNULL)
-
-
-async def accepts(port: int) -> None:
-    """Wait until connections to a port are accepted."""
-    for _ in range(200):
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize("sockets", KINDS)
-async def test_behind_nginx_with_tls(
+async def test_through_nginx_with_tls_clients_join_and_limits_use_the_forwarded_address(
     start_relay: StartRelay, db: Connection, user: UUID, nginx: Path, tmp_path: Path, sockets: str
 ) -> None:
     relay = await start_relay(sockets=sockets, max_sockets_per_address=1, trusted_proxies="127.0.0.1")
@@ -242,7 +190,7 @@ async def test_behind_nginx_with_tls(
             event = parse({"text": await client.recv()})
             assert event["cursor"] == cursors(db)[0]
             await (await client.ping())
-            with pytest.raises(InvalidStatus, match="503"):  # the address has its socket
+            with pytest.raises(InvalidStatus, match="503"):  # the address has reached its limit
                 await through().__aenter__()
             async with through(address="192.0.2.2") as other:
                 assert json.loads(await other.recv())["type"] == "hello"
@@ -254,10 +202,10 @@ async def test_behind_nginx_with_tls(
 
 
 @pytest.mark.parametrize("sockets", KINDS)
-async def test_behind_nginx_that_keeps_connections_every_handshake_is_answered(
+async def test_through_nginx_with_kept_connections_every_handshake_is_answered(
     start_relay: StartRelay, db: Connection, user: UUID, nginx: Path, tmp_path: Path, sockets: str
 ) -> None:
-    """A handshake that was the second request of a kept connection got no answer."""
+    """A handshake as the second request of a kept connection was not answered."""
     relay = await start_relay(sockets=sockets)
     assert relay.relay.bind
     port = free_port()

@@ -1,4 +1,4 @@
-"""P3 to P5 at the socket: who gets what, in which order, from where."""
+"""P3 to P5 at the socket: which client gets which events, in which order, from which cursor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from tests.conftest import Connection
 
 
-async def test_hello_says_where_it_starts_and_an_event_follows(relay: Running, db: Connection, user: UUID) -> None:
+async def test_hello_has_start_cursor_and_sessions_and_an_event_follows(
+    relay: Running, db: Connection, user: UUID
+) -> None:
     session = warn(db, user)
     async with relay.peer(user) as peer:
         hello = peer.frames[0]
@@ -31,7 +33,7 @@ async def test_hello_says_where_it_starts_and_an_event_follows(relay: Running, d
         assert event["cursor"] == cursors(db)[1]
 
 
-async def test_a_cursor_replays_exactly_what_was_missed(relay: Running, db: Connection, user: UUID) -> None:
+async def test_a_cursor_replays_exactly_the_missed_events(relay: Running, db: Connection, user: UUID) -> None:
     expire(db, user, uuid4(), user, uuid4(), user)
     mine = [cursor for cursor, whose in zip(cursors(db), (1, 0, 1, 0, 1), strict=True) if whose]
     async with relay.peer(user, after=mine[0]) as peer:
@@ -44,7 +46,7 @@ async def test_a_cursor_replays_exactly_what_was_missed(relay: Running, db: Conn
         assert [event["cursor"] for event in peer.events] == cursors(db)[5:]
 
 
-async def test_an_event_goes_to_all_sockets_of_its_user_on_all_relays_and_to_nobody_else(
+async def test_an_event_reaches_all_sockets_of_its_user_on_all_relays_and_no_other_user(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
     first, second = await start_relay(), await start_relay()
@@ -59,7 +61,9 @@ async def test_an_event_goes_to_all_sockets_of_its_user_on_all_relays_and_to_nob
         assert not other.events
 
 
-async def test_forged_notifications_reach_nobody(relay: Running, db: Connection, user: UUID, connect: object) -> None:
+async def test_forged_notifications_reach_no_client(
+    relay: Running, db: Connection, user: UUID, connect: object
+) -> None:
     assert callable(connect)
     stranger = connect("after_hours_stranger")
     async with relay.peer(user) as peer:
@@ -113,7 +117,7 @@ def test_a_block_needs_a_reason(db: Connection, user: UUID, call: str, reason: s
     assert caught.value.sqlstate == "AH064"
 
 
-async def test_disconnect_closes_everywhere_and_lets_newer_tokens_in(
+async def test_disconnect_closes_on_all_relays_and_accepts_newer_tokens(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
     first, second = await start_relay(), await start_relay()
@@ -131,7 +135,9 @@ async def test_disconnect_closes_everywhere_and_lets_newer_tokens_in(
         assert peer.frames[0]["type"] == "hello"
 
 
-async def test_sync_answers_with_a_snapshot_and_loses_nothing(relay: Running, db: Connection, user: UUID) -> None:
+async def test_sync_is_answered_with_a_snapshot_and_no_event_is_lost(
+    relay: Running, db: Connection, user: UUID
+) -> None:
     async with relay.peer(user) as peer:
         await peer.say(type="sync")
         expire(db, user)
@@ -142,7 +148,7 @@ async def test_sync_answers_with_a_snapshot_and_loses_nothing(relay: Running, db
         assert [event["cursor"] for event in peer.events] == cursors(db)
 
 
-async def test_acks_are_kept_only_for_what_this_socket_was_sent(relay: Running, db: Connection, user: UUID) -> None:
+async def test_acks_are_stored_only_for_events_sent_on_this_socket(relay: Running, db: Connection, user: UUID) -> None:
     other = uuid4()
     async with relay.peer(user) as peer, relay.peer(other) as stranger:
         expire(db, user, other, user)

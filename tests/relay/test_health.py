@@ -1,4 +1,4 @@
-"""Metrics as Prometheus reads them; /livez says that the loop turns, /readyz whether we are live and why not."""
+"""Metrics in Prometheus' format; /livez and /readyz."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:
-    """Every sample by its name and its label."""
+    """All samples by name and label."""
     return {
         (sample.name, ",".join(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -27,7 +27,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     }
 
 
-def test_lateness_counts_as_the_library_does() -> None:
+def test_lateness_counts_as_the_librarys_histogram_does() -> None:
     ours, theirs = Lateness("x", "text"), Histogram("x", "text", buckets=LATENESS, registry=None)
     for seconds in (-1, 0, 0.001, 0.0011, 0.02, 0.3, 300, 301, 1e9):
         ours.observe(seconds)
@@ -37,7 +37,9 @@ def test_lateness_counts_as_the_library_does() -> None:
     assert {name: value for name, value in wanted.items() if not name[0].endswith("_created")} == got
 
 
-async def test_what_happened_is_counted(relay: Running, db: Connection, user: UUID) -> None:
+async def test_metrics_and_probes_report_connections_events_and_closes(
+    relay: Running, db: Connection, user: UUID
+) -> None:
     async with relay.peer(user) as peer, relay.peer(user) as second, relay.peer(uuid4(), token="x") as refused:
         assert refused.closed
         expire(db, user)
@@ -65,10 +67,10 @@ async def test_what_happened_is_counted(relay: Running, db: Connection, user: UU
     assert str(user) not in answer.text
 
 
-def test_a_frame_is_measured_cheaply() -> None:
+def test_measuring_a_frame_costs_less_than_ten_microseconds() -> None:
     import timeit
 
     metrics, now = Metrics(), datetime.now(UTC)
     event = Event(1, uuid4(), uuid4(), Cursor("c"), b"", now - timedelta(seconds=1), now)
-    assert min(timeit.repeat(lambda: metrics.sent(event, now), number=1000, repeat=5)) < 0.01, "10 µs at the very most"
+    assert min(timeit.repeat(lambda: metrics.sent(event, now), number=1000, repeat=5)) < 0.01, "more than 10 µs"
     assert b"due_to_sent_seconds_count 5000.0" in generate_latest(metrics.registry)

@@ -1,4 +1,4 @@
-"""Clients that mean ill, on the wire: slow heads, floods, crowds; each is answered or cut, and nobody else notices."""
+"""Hostile clients on raw sockets: slow heads, floods, too many connections; each is answered or cut, the others are not affected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def wire(kind: str) -> AsyncIterator[Layer]:
         yield one
 
 
-async def test_a_slow_head_is_answered_and_a_silent_connection_cut(
+async def test_a_late_head_is_answered_with_408_and_a_silent_connection_is_cut(
     wire: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay.websocket.handshake.HEAD_SECONDS", 0.2)
@@ -48,7 +48,7 @@ async def test_a_slow_head_is_answered_and_a_silent_connection_cut(
             await silent.reader.readexactly(1)
 
 
-async def test_who_goes_on_sending_hears_the_refusal(wire: Layer) -> None:
+async def test_a_client_that_sends_a_head_too_long_receives_431(wire: Layer) -> None:
     async with raw(wire.port) as client:
         await client.send(handshake(x="x" * 100_000))
         assert (await client.answer())[0] == 431
@@ -59,7 +59,7 @@ async def test_who_goes_on_sending_hears_the_refusal(wire: Layer) -> None:
     [frame(PING, b"x") * 5000, frame(TEXT, b"{}") * 5000, frame(TEXT, fin=False) + frame(CONT, fin=False) * 20_000],
     ids=["pings", "messages", "empty fragments"],
 )
-async def test_a_flood_ends_the_flooder_only(wire: Layer, flood: bytes) -> None:
+async def test_a_flood_closes_only_the_connection_that_sends_it(wire: Layer, flood: bytes) -> None:
     async with raw(wire.port, handshake()) as bad, raw(wire.port, handshake()) as good:
         reading = asyncio.create_task(bad.frames())
         await bad.send(flood)
@@ -71,14 +71,14 @@ async def test_a_flood_ends_the_flooder_only(wire: Layer, flood: bytes) -> None:
         assert await good.frames(1) == [(TEXT, b"still here")]
 
 
-async def test_a_replays_acknowledgements_are_no_flood(wire: Layer) -> None:
+async def test_the_acknowledgements_of_a_replay_are_not_a_flood(wire: Layer) -> None:
     async with raw(wire.port, handshake()) as client:
         ack = frame(TEXT, b'{"type":"ack","cursor":"abcdefgh-123456"}')
         await client.send(ack * 500)
         assert len(await client.frames(500)) == 500
 
 
-async def test_a_client_that_does_not_read_costs_a_bounded_sum(wire: Layer) -> None:
+async def test_a_client_that_does_not_read_buffers_a_bounded_amount(wire: Layer) -> None:
     async with raw(wire.port, handshake()) as stuck, raw(wire.port, handshake()) as good:
         stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
         transport, other = wire.transports
@@ -91,7 +91,7 @@ async def test_a_client_that_does_not_read_costs_a_bounded_sum(wire: Layer) -> N
         await wait_until(lambda: wire.gone == 1)
 
 
-async def test_half_open_clients_leave_nothing(wire: Layer) -> None:
+async def test_aborted_clients_are_removed(wire: Layer) -> None:
     for _ in range(20):
         async with raw(wire.port, handshake()) as client:
             client.writer.transport.abort()
@@ -107,7 +107,7 @@ async def test_a_closed_client_that_never_answers_is_cut(wire: Layer, monkeypatc
         await wait_until(lambda: not wire.state.connections)
 
 
-# ---- crowds
+# ---- many connections
 
 
 async def refused(port: int, **headers: Any) -> tuple[int, Any]:
@@ -117,17 +117,17 @@ async def refused(port: int, **headers: Any) -> tuple[int, Any]:
         return (status, None) if status == 101 else (status, await client.json(given) | {"after": given["retry-after"]})
 
 
-async def test_one_address_has_a_share(kind: str) -> None:
+async def test_an_address_above_its_limit_is_refused(kind: str) -> None:
     async with layer(kind, trusted_proxies="", max_sockets_per_address=3) as wire:
         async with raw(wire.port, handshake()), raw(wire.port, handshake()), raw(wire.port, handshake()):
             status, body = await refused(wire.port)
             assert (status, body["error"]) == (503, "address_full")
             assert body["retryAfterMs"] <= int(body["after"]) * 1000
         await wait_until(lambda: not wire.state.connections)
-        assert (await refused(wire.port))[1]["error"] == "address_rate"  # came three times already
+        assert (await refused(wire.port))[1]["error"] == "address_rate"  # three connections before
 
 
-async def test_handshakes_have_a_rate_and_the_refused_come_back_spread(kind: str) -> None:
+async def test_handshakes_above_the_rate_are_refused_with_different_retry_times(kind: str) -> None:
     async with layer(kind, max_handshakes=1) as wire:
         answers = [await refused(wire.port) for _ in range(int(BURST_SECONDS) + 5)]
         late = [body["retryAfterMs"] for status, body in answers if status == 503 and body["error"] == "handshake_rate"]
@@ -135,20 +135,20 @@ async def test_handshakes_have_a_rate_and_the_refused_come_back_spread(kind: str
         assert len(set(late)) > 1
 
 
-async def test_no_more_connections_than_there_is_room_for(kind: str) -> None:
+async def test_a_connection_above_the_capacity_is_refused(kind: str) -> None:
     async with layer(kind) as wire:
         wire.limiter.capacity = 2
         async with raw(wire.port, handshake()), raw(wire.port, handshake()), raw(wire.port) as third:
-            status, headers = await third.answer()  # before it has said anything
+            status, headers = await third.answer()  # before it has sent anything
             assert (status, (await third.json(headers))["error"]) == (503, "full")
 
 
-async def test_behind_a_trusted_proxy_the_forwarded_address_counts(kind: str) -> None:
+async def test_behind_a_trusted_proxy_the_forwarded_address_is_limited(kind: str) -> None:
     async with layer(kind, max_sockets_per_address=1) as wire, raw(wire.port, handshake(x_forwarded_for="192.0.2.1")):
         assert (await refused(wire.port, x_forwarded_for="192.0.2.1"))[1]["error"] == "address_full"
         assert (await refused(wire.port, x_forwarded_for="6.6.6.6, 192.0.2.1, 127.0.0.9"))[1]["error"] == "address_full"
         assert (await refused(wire.port, x_forwarded_for="192.0.2.1, 192.0.2.2"))[0] == 101
-        assert (await refused(wire.port))[0] == 101  # the proxy itself is nobody
+        assert (await refused(wire.port))[0] == 101  # an address without a forwarded one is not limited as 192.0.2.1
 
 
 def make_limiter(**values: Any) -> ConnectionLimiter:
@@ -158,7 +158,7 @@ def make_limiter(**values: Any) -> ConnectionLimiter:
 @pytest.mark.parametrize(
     ("peer", "forwarded", "client"),
     [
-        ("203.0.113.1", [b"192.0.2.1"], "203.0.113.1"),  # anybody can send the header
+        ("203.0.113.1", [b"192.0.2.1"], "203.0.113.1"),  # any client can send the header
         ("127.0.0.1", [], "127.0.0.1"),  # development: no proxy
         ("::1", [], "::1"),
         ("127.0.0.1", [b""], None),
@@ -184,16 +184,18 @@ def make_limiter(**values: Any) -> ConnectionLimiter:
         ],
     ],
 )  # fmt: skip
-def test_who_is_the_client(peer: str, forwarded: list[bytes], client: str | None) -> None:
+def test_the_client_is_the_last_address_that_is_not_a_trusted_proxy(
+    peer: str, forwarded: list[bytes], client: str | None
+) -> None:
     assert make_limiter(trusted_proxies="10.0.0.0/8,127.0.0.0/8,::1/128").client(peer, forwarded) == client
 
 
-def test_what_is_one_address() -> None:
+def test_an_ipv6_network_of_64_bits_is_one_address() -> None:
     assert subnet("2001:db8:1:2:3::4") == subnet("2001:db8:1:2:ffff::1") != subnet("2001:db8:1:3::1")
     assert subnet("::ffff:192.0.2.1") == subnet("192.0.2.1") != subnet("192.0.2.2")
 
 
-def test_quiet_addresses_are_forgotten() -> None:
+def test_limits_of_idle_addresses_are_dropped() -> None:
     limiter = make_limiter(max_sockets_per_address=2, trusted_proxies="")
     for number in range(50):
         limiter.acquire(f"192.0.2.{number}", 1.0).release()
@@ -217,7 +219,7 @@ def test_a_network_is_kept_as_long_as_its_addresses() -> None:
 # ---- file descriptors
 
 
-def test_the_limit_is_raised_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_descriptor_limit_is_raised_up_to_the_hard_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(1024, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _what: limits[0])
     monkeypatch.setattr(resource, "setrlimit", lambda _what, wanted: limits.__setitem__(0, wanted))
@@ -226,7 +228,9 @@ def test_the_limit_is_raised_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) 
     assert (allow_descriptors(9000), limits[0]) == (4096, (4096, 4096))
 
 
-async def test_running_out_of_descriptors_is_survived(wire: Layer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_free_descriptors_the_relay_logs_it_and_accepts_later(
+    wire: Layer, caplog: pytest.LogCaptureFixture
+) -> None:
     asyncio.get_running_loop().set_exception_handler(log_descriptor_exhaustion)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     clients = [socket.socket() for _ in range(10)]
@@ -247,11 +251,11 @@ async def test_running_out_of_descriptors_is_survived(wire: Layer, caplog: pytes
     assert [record.name for record in caplog.records if record.levelno >= logging.ERROR].count("relay.server") <= 3
 
 
-async def test_other_faults_are_still_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_other_loop_errors_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     handler = log_descriptor_exhaustion
     handler(asyncio.get_running_loop(), {"message": "lost", "exception": OSError(errno.EPIPE, "x")})
     assert "lost" in caplog.text
 
 
-def test_a_credit_is_more_than_a_replay_and_less_than_trouble() -> None:
+def test_the_receive_credit_covers_a_replays_acknowledgements_and_stays_below_one_mib() -> None:
     assert 500 * (64 + 90) < CREDIT < 1 << 20

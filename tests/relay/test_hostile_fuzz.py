@@ -1,4 +1,4 @@
-"""Whatever bytes come: no exception escapes, no socket, task or timer stays, and memory returns to where it was."""
+"""Random bytes from clients: no exception escapes, no socket, task or timer is left, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HEADS = st.one_of(
 
 
 async def throw(one: Layer, opening: bytes, pieces: list[bytes], *, cut: bool) -> None:
-    """One client: an opening, frames in pieces, then an abrupt end or waiting for the server's."""
+    """One client: an opening, frames in pieces, then an abort or waiting until the server closes."""
     async with raw(one.port) as client:
         for piece in [opening, *pieces]:
             await client.send(piece)
@@ -61,13 +61,13 @@ async def throw(one: Layer, opening: bytes, pieces: list[bytes], *, cut: bool) -
 
 
 def resident() -> int:
-    """KiB of memory this process has."""
+    """Resident memory of this process, KiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0])
 
 
 def everything(kind: str, heads: bool, examples: int) -> tuple[list[Any], int]:
-    """Many clients against one layer; what asyncio's last resort was told, and KiB gained by its second half."""
+    """Many clients on one socket layer; what asyncio's exception handler got, and KiB gained by the second half."""
     told: list[Any] = []
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(lambda _loop, context: told.append(context))
@@ -92,7 +92,9 @@ def everything(kind: str, heads: bool, examples: int) -> tuple[list[Any], int]:
 
 @pytest.mark.parametrize("heads", [False, True], ids=["frames", "heads too"])
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_any_bytes(kind: str, heads: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_any_bytes_leave_no_exception_task_or_memory_behind(
+    kind: str, heads: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.ERROR)
     told, gained = everything(kind, heads, EXAMPLES)
     assert not told

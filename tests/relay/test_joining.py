@@ -1,4 +1,4 @@
-"""P3 while clients join: nothing lost, reordered or sent twice, whatever commits in between and whichever server answers."""
+"""P3 while clients join: no event is lost, reordered or sent twice, whatever commits meanwhile and whichever server answers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from tests.relay.conftest import Running, StartRelay, cursors, expire, warn
 if TYPE_CHECKING:
     from relay.delivery.connection import Connection as Client
     from relay.delivery.connection import Handler
+    from relay.records import Cursor
     from tests.conftest import Connection, Instance
 
 
 class FakeTransport:
-    """Writes down what it is given."""
+    """Records the frames written and the close code."""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
@@ -42,7 +43,7 @@ class FakeTransport:
         self.credit = 0
         self.is_slow = False
 
-    def write(self, frame: bytes) -> bool:
+    def write(self, frame: bytes, cursor: Cursor | None = None) -> bool:
         if self.closed is None:
             self.frames.append(json.loads(frames.payload(frame)))
         return self.closed is None
@@ -78,7 +79,7 @@ class FakeTransport:
 
 
 def now() -> float:
-    """Loop time: a client that joined long ago and has no hello yet is sent away."""
+    """Loop time, as a client that joined at 0 would be closed for want of a hello."""
     return asyncio.get_running_loop().time()
 
 
@@ -89,10 +90,10 @@ def identity(user: UUID) -> Identity:
 # ---- real database, real listener, many joins
 
 
-async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
+async def test_many_joins_during_concurrent_writes_lose_and_repeat_no_event(
     relay: Running, db: Connection, instance: Instance
 ) -> None:
-    """Each user's client comes and goes, going on by cursor; together its connections got every event once, in order."""
+    """Each user's client connects again and again with its cursor; together its connections get every event once, in order."""
     users = [uuid4() for _ in range(40)]
     got: dict[UUID, list[str]] = defaultdict(list)
     joins = 0
@@ -139,17 +140,17 @@ async def test_a_storm_of_joins_among_concurrent_writers_loses_nothing(
     assert len(rows) > 500
     for user in users:
         assert got[user] == sent[user][: len(got[user])]
-        # what came after the last connection had left is still to be replayed
+        # events after the last connection are still to be replayed
         transport = FakeTransport()
         socket = relay.relay.hub.join(identity(user), transport, parse_cursor((got[user] or ["aaaaaaaa-0"])[-1]), now())
         await wait_until(lambda socket=socket: socket.has_hello)  # type: ignore[misc]
         assert got[user] + transport.events == sent[user]
 
 
-async def test_an_expiry_and_a_trim_that_commit_while_an_attach_is_on_its_way(
+async def test_an_event_and_a_trim_committed_during_an_attach_leave_no_gap(
     start_relay: StartRelay, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer is of the snapshot before; the event comes by the log, is held, and follows the hello."""
+    """The result is of the snapshot before; the event is read from the log, held, and sent after hello."""
     original = Listener.attach
     answered, go_on = asyncio.Event(), asyncio.Event()
 
@@ -189,17 +190,19 @@ def event(user: UUID, id_: int, epoch: str = "aaaaaaaa") -> Event:
     return Event(id_, uuid4(), user, Cursor(f"{epoch}-{id_}"), frames.text_frame(text), now, now)
 
 
-def page(life: str, *events: Event, start: str = "replayed", cursor: str = "c") -> Page:
-    return Page(life, start, Cursor(cursor), False, list(events))
+def page(incarnation: str, *events: Event, start: str = "replayed", cursor: str = "c") -> Page:
+    return Page(incarnation, start, Cursor(cursor), False, list(events))
 
 
-def answer(life: str, head: int, *events: Event, start: str = "replayed", cursor: str = "aaaaaaaa-0") -> AttachResult:
+def answer(
+    incarnation: str, head: int, *events: Event, start: str = "replayed", cursor: str = "aaaaaaaa-0"
+) -> AttachResult:
     state = f'{{"start":"{start}","cursor":"{cursor}","serverTime":"","sessions":[]}}'
-    return AttachResult(life, head, start, Cursor(cursor), state, None, list(events))
+    return AttachResult(incarnation, head, start, Cursor(cursor), state, None, list(events))
 
 
 class Bench:
-    """A hub whose relay_attach is answered by the test."""
+    """A hub for which the test answers the calls of relay_attach."""
 
     def __init__(self) -> None:
         metrics = Metrics()
@@ -228,7 +231,7 @@ async def bench() -> Any:
     made.task.cancel()
 
 
-async def test_what_is_read_while_joining_is_held_and_not_repeated(bench: Bench, user: UUID) -> None:
+async def test_events_read_while_joining_are_held_and_sent_once(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, None, 0)
@@ -242,7 +245,7 @@ async def test_what_is_read_while_joining_is_held_and_not_repeated(bench: Bench,
     assert transport.events == ["aaaaaaaa-8", "aaaaaaaa-9"]
 
 
-async def test_an_answer_of_another_life_is_asked_again(bench: Bench, user: UUID) -> None:
+async def test_a_result_of_another_incarnation_is_requested_again(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, Cursor("aaaaaaaa-3"), 0)
@@ -251,7 +254,7 @@ async def test_an_answer_of_another_life_is_asked_again(bench: Bench, user: UUID
     given.set_result([answer("B", 900)])
     await bench.settle()
     assert transport.frames == []
-    assert bench.asked.empty(), "it waits for the log to say where we are"
+    assert bench.asked.empty(), "no request before a page of the new incarnation"
     bench.hub.take(page("B", event(user, 5, "bbbbbbbb")))
     asks, given = await bench.ask()
     assert asks[0].cursor == "aaaaaaaa-3"
@@ -260,8 +263,8 @@ async def test_an_answer_of_another_life_is_asked_again(bench: Bench, user: UUID
     assert transport.events == ["bbbbbbbb-5"]
 
 
-async def test_ids_issued_again_after_a_failover_are_not_taken_for_old_ones(bench: Bench, user: UUID) -> None:
-    """A socket that had joined at head 1604 of A must get 1566 of B."""
+async def test_ids_reissued_after_a_failover_are_sent(bench: Bench, user: UUID) -> None:
+    """A client attached at head 1604 of A must get event 1566 of B."""
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, Cursor("aaaaaaaa-1500"), 0)
@@ -281,7 +284,7 @@ async def test_ids_issued_again_after_a_failover_are_not_taken_for_old_ones(benc
     )  # fmt: skip
 
 
-async def test_what_was_held_of_a_lost_life_is_not_sent(bench: Bench, user: UUID) -> None:
+async def test_events_held_from_a_lost_incarnation_are_not_sent(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, Cursor("aaaaaaaa-1500"), 0)
@@ -296,9 +299,7 @@ async def test_what_was_held_of_a_lost_life_is_not_sent(bench: Bench, user: UUID
     assert transport.events == ["bbbbbbbb-1567"]
 
 
-async def test_a_reset_of_the_log_attaches_everybody_afresh_and_voids_what_is_under_way(
-    bench: Bench, user: UUID
-) -> None:
+async def test_a_reset_of_the_log_reattaches_all_clients_and_discards_pending_results(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     live, joining = FakeTransport(), FakeTransport()
     bench.hub.join(identity(user), live, Cursor("aaaaaaaa-1"), 0)
@@ -308,7 +309,7 @@ async def test_a_reset_of_the_log_attaches_everybody_afresh_and_voids_what_is_un
     bench.hub.join(identity(user), joining, None, 0)
     _, given = await bench.ask()
     bench.hub.take(page("A", event(user, 2)))  # held for the one that joins
-    bench.hub.take(page("A", start="reset", cursor="aaaaaaaa-50"))  # 3 to 50 went by unread
+    bench.hub.take(page("A", start="reset", cursor="aaaaaaaa-50"))  # 3 to 50 were not read
     given.set_result([answer("A", 2, start="fresh", cursor="aaaaaaaa-2")])
     await bench.settle()
     assert joining.frames == []
@@ -328,7 +329,7 @@ async def test_a_reset_of_the_log_attaches_everybody_afresh_and_voids_what_is_un
     assert (joining.kinds, joining.events) == (["hello"], [])
 
 
-async def test_a_client_whose_place_is_lost_is_told_reset_with_a_snapshot(bench: Bench, user: UUID) -> None:
+async def test_a_client_whose_cursor_is_lost_gets_reset_with_a_snapshot(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, None, 0)
@@ -345,7 +346,7 @@ async def test_a_client_whose_place_is_lost_is_told_reset_with_a_snapshot(bench:
     assert transport.events == ["bbbbbbbb-5"]
 
 
-async def test_a_lost_connection_voids_answers_and_asks_again(bench: Bench, user: UUID) -> None:
+async def test_after_a_lost_connection_the_attach_is_requested_again(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, None, 0)
@@ -360,7 +361,7 @@ async def test_a_lost_connection_voids_answers_and_asks_again(bench: Bench, user
     assert transport.kinds == ["hello"]
 
 
-async def test_a_hold_is_bounded(bench: Bench, user: UUID) -> None:
+async def test_a_client_that_holds_too_many_events_is_closed(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, None, 0)
@@ -371,7 +372,7 @@ async def test_a_hold_is_bounded(bench: Bench, user: UUID) -> None:
     assert bench.hub.count == 0
 
 
-async def test_stale_and_live_say_how_much_was_replayed(bench: Bench, user: UUID) -> None:
+async def test_live_reports_the_number_of_events_replayed_since_stale(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, None, 0)
@@ -387,7 +388,7 @@ async def test_stale_and_live_say_how_much_was_replayed(bench: Bench, user: UUID
     assert transport.frames[-1]["replayed"] == 2
 
 
-async def test_live_after_another_server_counts_what_the_new_attach_replayed(bench: Bench, user: UUID) -> None:
+async def test_live_after_a_change_of_server_counts_the_events_of_the_new_attach(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     bench.hub.join(identity(user), transport, None, 0)
@@ -405,7 +406,7 @@ async def test_live_after_another_server_counts_what_the_new_attach_replayed(ben
     assert transport.frames[-1]["replayed"] == 1
 
 
-async def test_a_sync_while_joining_is_answered_after_it(bench: Bench, user: UUID) -> None:
+async def test_a_sync_while_joining_is_answered_after_hello(bench: Bench, user: UUID) -> None:
     bench.hub.take(page("A"))
     transport = FakeTransport()
     socket = bench.hub.join(identity(user), transport, None, 0)
@@ -420,7 +421,7 @@ async def test_a_sync_while_joining_is_answered_after_it(bench: Bench, user: UUI
     assert bench.asked.empty()
 
 
-async def test_joins_of_one_turn_are_asked_together(bench: Bench) -> None:
+async def test_joins_of_one_turn_share_a_call(bench: Bench) -> None:
     bench.hub.take(page("A"))
     for _ in range(MAX_BATCH + 20):
         bench.hub.join(identity(uuid4()), FakeTransport(), None, 0)
@@ -431,7 +432,7 @@ async def test_joins_of_one_turn_are_asked_together(bench: Bench) -> None:
     assert len(asks) == 20
 
 
-async def test_a_batch_that_fails_is_asked_again_in_smaller_ones(bench: Bench) -> None:
+async def test_a_batch_that_fails_is_repeated_in_smaller_batches(bench: Bench) -> None:
     bench.hub.take(page("A"))
     transports = [FakeTransport() for _ in range(MAX_BATCH)]
     for transport in transports:
@@ -451,8 +452,8 @@ async def test_a_batch_that_fails_is_asked_again_in_smaller_ones(bench: Bench) -
     assert sizes == [500, 250, 125, 62, 124, 248, 66]
 
 
-async def test_questions_of_clients_that_have_left_are_not_asked(bench: Bench) -> None:
-    """R4: five waves came and went while there was no database; then 88 % of the work was for nobody."""
+async def test_requests_of_clients_that_have_left_are_not_sent(bench: Bench) -> None:
+    """R4: after five waves of clients without a database, 88 % of the requests were of clients that had left."""
     hub, users = bench.hub, [uuid4() for _ in range(100)]
     for _ in range(5):
         for client in [hub.join(identity(user), FakeTransport(), None, 0.0) for user in users]:
@@ -470,8 +471,8 @@ async def test_questions_of_clients_that_have_left_are_not_asked(bench: Bench) -
     assert hub.waiting() == 0
 
 
-async def test_equal_questions_that_wait_are_asked_once(bench: Bench, user: UUID) -> None:
-    """R5: twenty connections of one user share a row of the answer."""
+async def test_equal_waiting_requests_share_a_row(bench: Bench, user: UUID) -> None:
+    """R5: twenty connections of one user share a row of the result."""
     same = identity(user)
     transports = [FakeTransport() for _ in range(20)]
     for transport in transports:

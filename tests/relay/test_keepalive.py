@@ -1,4 +1,4 @@
-"""Once a second: pings, silence, tokens, joins that hang; with time given by hand."""
+"""The check of each second with time as an argument: pings, silent clients, expiring tokens, joins that hang."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.relay.test_joining import FakeTransport, answer, identity, page
 
 
 class Sweep:
-    """A hub with one client, and a sweeper."""
+    """A hub with one client, and the keepalive under test."""
 
     def __init__(self, user: UUID, expires_at: float | None = None, *, joined: bool = True, **options: Any) -> None:
         self.metrics = Metrics()
@@ -44,7 +44,7 @@ async def sweep() -> Sweep:
     return Sweep(uuid4())
 
 
-async def test_pings_every_twenty_seconds_and_cuts_who_is_silent(sweep: Sweep) -> None:
+async def test_a_client_is_pinged_every_twenty_seconds_and_cut_when_silent(sweep: Sweep) -> None:
     sweep.at(19)
     assert "ping" not in sweep.transport.kinds
     sweep.at(20)
@@ -54,14 +54,14 @@ async def test_pings_every_twenty_seconds_and_cuts_who_is_silent(sweep: Sweep) -
     assert sweep.transport.kinds.count("ping") == 1
     sweep.at(40)
     assert sweep.transport.kinds.count("ping") == 2
-    sweep.at(60)  # nothing heard since 40
+    sweep.at(60)  # nothing received since 40
     assert sweep.transport.closed == 1006
     assert sweep.hub.count == 0
     assert sweep.metrics.silent._value.get() == 1
 
 
-async def test_a_client_that_was_never_pinged_is_not_silent(sweep: Sweep) -> None:
-    sweep.transport.received_at = -0.1  # its token came just before it joined; it has had nothing to say since
+async def test_a_client_that_was_not_pinged_is_not_cut_as_silent(sweep: Sweep) -> None:
+    sweep.transport.received_at = -0.1  # its token arrived just before it joined; nothing has arrived since
     sweep.at(20.2)
     assert sweep.transport.is_open
     assert sweep.transport.kinds[-1] == "ping"
@@ -69,7 +69,7 @@ async def test_a_client_that_was_never_pinged_is_not_silent(sweep: Sweep) -> Non
     assert sweep.transport.closed == 1006
 
 
-async def test_a_join_that_hangs_is_told_to_try_later() -> None:
+async def test_a_join_without_an_answer_for_five_seconds_is_closed_with_1013() -> None:
     sweep = Sweep(uuid4(), joined=False)
     sweep.at(4.9)
     assert sweep.transport.is_open
@@ -78,14 +78,14 @@ async def test_a_join_that_hangs_is_told_to_try_later() -> None:
     assert sweep.hub.count == 0
 
 
-async def test_a_client_that_only_joins_afresh_is_not_sent_away(sweep: Sweep) -> None:
+async def test_a_client_that_is_reattached_is_not_closed(sweep: Sweep) -> None:
     sweep.hub.attach_afresh()
     sweep.transport.received_at = 1000.0
     sweep.at(1000)
     assert sweep.transport.is_open
 
 
-async def test_tokens_are_announced_to_run_out_then_closed_after_a_grace() -> None:
+async def test_an_expiring_token_is_announced_and_closed_after_a_grace_period() -> None:
     sweep = Sweep(uuid4(), expires_at=1000.0)
     sweep.at(1, 939)
     assert "auth_expiring" not in sweep.transport.kinds
@@ -99,8 +99,8 @@ async def test_tokens_are_announced_to_run_out_then_closed_after_a_grace() -> No
     assert sweep.transport.closed == 4401
 
 
-async def test_nothing_is_said_before_hello() -> None:
-    """Neither that the token runs out nor a ping: the first frame is hello."""
+async def test_no_ping_and_no_auth_expiring_are_sent_before_hello() -> None:
+    """The first frame is hello."""
     sweep = Sweep(uuid4(), expires_at=1000.0, joined=False, ping_seconds=1)
     sweep.at(4.9, 990)
     assert sweep.transport.kinds == []
@@ -110,18 +110,22 @@ async def test_nothing_is_said_before_hello() -> None:
     assert sweep.transport.kinds == ["hello", "ping", "auth_expiring"]
 
 
-async def test_garbage_is_collected_when_many_have_left(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_garbage_is_collected_after_as_many_leaves_as_there_are_clients(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collections: list[int] = []
     monkeypatch.setattr(keepalive, "gc", SimpleNamespace(collect=lambda: collections.append(sweep.hub.left)))
     staying = [sweep.hub.join(identity(uuid4()), FakeTransport(), None, 0.0) for _ in range(599)]
     for _ in range(1300):
         sweep.hub.leave(sweep.hub.join(identity(uuid4()), FakeTransport(), None, 0.0))
         sweep.keepalive._collect()
-    assert collections == [601, 1202]  # as many as are here, plus one
+    assert collections == [601, 1202]  # as many as there are clients, plus one
     assert len(staying) + 1 == sweep.hub.count
 
 
-async def test_stuck_is_bytes_waiting_and_none_taken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_takes_no_waiting_bytes_is_closed_with_4008(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waiting, taken = 1000, 0
     monkeypatch.setattr(sweep.transport, "buffered", lambda: waiting)
     monkeypatch.setattr(sweep.transport, "drained", lambda: taken)

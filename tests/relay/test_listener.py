@@ -1,4 +1,4 @@
-"""Liveness the relay owns: closed, deaf, silent and forgotten connections; stale and live."""
+"""The listener's connection closed, without NOTIFY, without answers, unused for long; the states stale and live."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BACKENDS = "pid <> pg_backend_pid() and application_name like 'after-hours relay%'"
 
 
-async def test_a_killed_connection_is_made_again_and_nothing_is_lost(
+async def test_after_killed_connections_the_relay_reconnects_and_loses_no_event(
     relay: Running, db: Connection, user: UUID
 ) -> None:
     async with relay.peer(user) as peer:
@@ -33,7 +33,7 @@ async def test_a_killed_connection_is_made_again_and_nothing_is_lost(
     assert relay.relay.metrics.connects._value.get() >= 2
 
 
-async def test_a_killed_calling_connection_alone_is_noticed(relay: Running, db: Connection, user: UUID) -> None:
+async def test_a_killed_calling_connection_ends_the_session(relay: Running, db: Connection, user: UUID) -> None:
     session = relay.relay.listener._session
     assert session
     db.execute("select pg_terminate_backend(%s)", (session._calling.get_server_pid(),))
@@ -42,10 +42,10 @@ async def test_a_killed_calling_connection_alone_is_noticed(relay: Running, db: 
         assert peer.frames[0]["type"] == "hello"
 
 
-async def test_a_deaf_listener_polls_every_second_and_says_so(
+async def test_a_relay_that_receives_no_notify_polls_every_second_and_reports_it(
     start_relay: StartRelay, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LISTEN swallowed by a pooler: nothing ever arrives."""
+    """As behind a pooler that swallows LISTEN: no NOTIFY arrives."""
     monkeypatch.setattr("relay.database.session.EVENTS", "elsewhere")
     monkeypatch.setattr("relay.database.session.PROBE", "elsewhere")
     relay = await start_relay(live=False)
@@ -53,7 +53,7 @@ async def test_a_deaf_listener_polls_every_second_and_says_so(
     async with httpx.AsyncClient() as client:
         ready = await client.get(relay.http("/readyz", admin=True))
         assert (ready.status_code, ready.json()["mode"]) == (200, "polling")
-        assert "canary" in ready.json()["reason"]
+        assert "probe's NOTIFY" in ready.json()["reason"]
         assert "after_hours_relay_polling 1.0" in (await client.get(relay.http("/metrics", admin=True))).text
     async with relay.peer(user) as peer:
         started = time.monotonic()
@@ -62,7 +62,9 @@ async def test_a_deaf_listener_polls_every_second_and_says_so(
         assert time.monotonic() - started < 1.5
 
 
-async def test_nothing_depends_on_notify(relay: Running, db: Connection, user: UUID) -> None:
+async def test_an_event_without_notify_is_delivered_within_five_seconds(
+    relay: Running, db: Connection, user: UUID
+) -> None:
     """Above half of the queue the emitter writes events without NOTIFY."""
     async with relay.peer(user) as peer:
         db.execute("select after_hours.open_epoch()")
@@ -75,12 +77,12 @@ async def test_nothing_depends_on_notify(relay: Running, db: Connection, user: U
         await peer.until(lambda it: it.events, 5)
 
 
-async def test_a_silent_server_makes_it_stale_then_live_with_the_count(
+async def test_without_answers_the_relay_becomes_stale_then_live_with_the_replayed_count(
     relay: Running, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything hangs: calls time out, new connections do not come about."""
+    """All calls time out, and no new connection can be made."""
     monkeypatch.setattr("relay.database.listener.STALE_SECONDS", 1.0)
-    monkeypatch.setattr("relay.database.session.CALL_SECONDS", 0.3)
+    monkeypatch.setattr("relay.database.connect.CALL_SECONDS", 0.3)
     original = DatabaseSession.read
     hangs = True
 
@@ -108,7 +110,7 @@ async def test_a_silent_server_makes_it_stale_then_live_with_the_count(
         assert peer.of("live")[0]["replayed"] == 2
 
 
-async def test_after_30_seconds_without_a_read_everybody_is_attached_afresh(
+async def test_after_30_seconds_without_a_read_all_clients_are_reattached(
     relay: Running, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with relay.peer(user) as peer:
@@ -122,7 +124,7 @@ async def test_after_30_seconds_without_a_read_everybody_is_attached_afresh(
         assert peer.closed[0] == 4401
 
 
-async def test_wake_ups_for_nothing_are_counted_and_slowed_down(relay: Running, connect: Any) -> None:
+async def test_empty_wake_ups_are_counted_and_slowed_down(relay: Running, connect: Any) -> None:
     before = relay.relay.metrics.reads._value.get()
     stranger = connect("after_hours_stranger")
     started = time.monotonic()
@@ -133,7 +135,9 @@ async def test_wake_ups_for_nothing_are_counted_and_slowed_down(relay: Running, 
     assert relay.relay.metrics.reads._value.get() - before < 200
 
 
-async def test_it_beats_and_rescues(start_relay: StartRelay, db: Connection, user: UUID) -> None:
+async def test_the_relay_sends_heartbeats_and_announces_when_the_scheduler_does_not(
+    start_relay: StartRelay, db: Connection, user: UUID
+) -> None:
     db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '70 seconds'")
     expire(db, user, announce=False)
     relay = await start_relay()
@@ -144,7 +148,7 @@ async def test_it_beats_and_rescues(start_relay: StartRelay, db: Connection, use
     assert relay.relay.metrics.rescues._value.get() >= 1
 
 
-async def test_a_host_that_is_down_or_no_primary_is_passed_over(
+async def test_a_host_that_is_down_is_skipped(
     start_relay: StartRelay, instance: Any, db: Connection, user: UUID
 ) -> None:
     dsn = instance.dsn("after_hours_relay")
@@ -155,7 +159,18 @@ async def test_a_host_that_is_down_or_no_primary_is_passed_over(
         await peer.until(lambda it: it.events)
 
 
-async def test_until_there_is_a_database_it_is_alive_but_not_ready(start_relay: StartRelay, user: UUID) -> None:
+async def test_a_host_that_is_read_only_is_skipped(start_relay: StartRelay, db: Connection) -> None:
+    db.execute("alter role after_hours_relay set default_transaction_read_only = on")
+    try:
+        relay = await start_relay(live=False)
+        await wait_until(lambda: "is read-only" in relay.relay.state.reason)
+        db.execute("alter role after_hours_relay reset default_transaction_read_only")
+        await wait_until(lambda: relay.relay.state.name == "live")
+    finally:
+        db.execute("alter role after_hours_relay reset default_transaction_read_only")
+
+
+async def test_without_a_database_the_relay_is_alive_but_not_ready(start_relay: StartRelay, user: UUID) -> None:
     relay = await start_relay(live=False, dsn="postgresql://u@/x?host=/nowhere")
     async with httpx.AsyncClient() as client:
         await wait_until(lambda: "Error" in relay.relay.state.reason)
@@ -165,7 +180,7 @@ async def test_until_there_is_a_database_it_is_alive_but_not_ready(start_relay: 
         assert (await client.get(relay.http("/ops", admin=True))).json()["database"] is None
 
 
-async def test_it_takes_its_row_and_its_last_receipts_along(
+async def test_a_relay_that_stops_removes_its_row_and_sends_its_last_receipts(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
     relay = await start_relay()
@@ -178,7 +193,7 @@ async def test_it_takes_its_row_and_its_last_receipts_along(
     assert db.execute("select node from after_hours.receipts").fetchall() == [("test-0",)]
 
 
-async def test_each_host_says_once_why_it_is_not_followed(
+async def test_the_reason_why_a_host_is_not_followed_is_logged_once(
     start_relay: StartRelay, caplog: pytest.LogCaptureFixture
 ) -> None:
     relay = await start_relay(live=False, dsn="postgresql://u@/x?host=/nowhere,/elsewhere")

@@ -1,4 +1,4 @@
-"""The operations page: what it shows is there, nothing of a user is, and everybody can read it."""
+"""The operations page: its contents, no user's data, and accessibility."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALONE = {"meta", "link", "input", "br", "line", "rect"}
 
 
 class Outline(HTMLParser):
-    """Tags with their attributes and the text; raises where one is left open."""
+    """Tags with their attributes, and the text; raises if a tag is not closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ async def test_the_page_shows_health_jobs_purges_and_what_is_due(relay: Running,
     text = " ".join(outline.words)
     for heading in ("Health", "Announcing", "Purging", "Jobs", "Relays"):
         assert heading in text
-    assert "a <move>" in text, "escaped, not obeyed"
+    assert "a <move>" in text, "escaped"
     assert "select after_hours.resume_job('purge');" in text
     assert "announce_spare" in text
     assert "test-0" in text
@@ -75,7 +75,7 @@ async def test_the_page_shows_health_jobs_purges_and_what_is_due(relay: Running,
     assert str(session) not in answer.text
 
 
-async def test_it_can_be_used_without_eyes_and_without_a_mouse(relay: Running, db: Connection) -> None:
+async def test_the_page_is_usable_by_screen_reader_and_keyboard(relay: Running, db: Connection) -> None:
     outline = Outline((await fetch(relay)).text)
     assert outline.all("html")[0]["lang"] == "en"
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in outline.all("svg"))
@@ -87,7 +87,7 @@ async def test_it_can_be_used_without_eyes_and_without_a_mouse(relay: Running, d
     assert all("tabindex" in box for box in outline.all("div") if box.get("class") == "scroll")
 
 
-async def test_nothing_comes_from_elsewhere(relay: Running, db: Connection) -> None:
+async def test_the_page_loads_nothing_from_other_servers(relay: Running, db: Connection) -> None:
     answer = await fetch(relay)
     assert not re.search(r"(src|href|action)=[\"']?(https?:)?//", answer.text)
     assert answer.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
@@ -95,7 +95,7 @@ async def test_nothing_comes_from_elsewhere(relay: Running, db: Connection) -> N
     assert " style=" not in answer.text, "the policy would ignore it"
 
 
-async def test_programs_get_the_same_as_json_without_anybodys_id(relay: Running, db: Connection, user: UUID) -> None:
+async def test_the_json_has_the_same_content_and_no_user_id(relay: Running, db: Connection, user: UUID) -> None:
     expire(db, user)
     db.execute(
         "insert into after_hours.set_aside (session_id, type, deadline, sqlstate, message, retry_at)"
@@ -112,7 +112,7 @@ async def test_programs_get_the_same_as_json_without_anybodys_id(relay: Running,
     assert len(said["database"]["purges"]) == 14
 
 
-async def test_requests_in_quick_succession_ask_the_database_once(
+async def test_requests_in_quick_succession_share_a_status_call(
     relay: Running, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
@@ -133,7 +133,7 @@ async def test_requests_in_quick_succession_ask_the_database_once(
 async def test_a_status_that_raises_is_shown_with_its_reason_and_logged(
     relay: Running, db: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A view over odd rows raised; the page then blamed the connection, and nothing was logged."""
+    """A view raised because of odd rows; the page then reported a lost connection, and nothing was logged."""
     body = db.execute("select pg_get_functiondef('after_hours.relay_status'::regproc) as text").fetchone()
     assert body
     try:
@@ -156,8 +156,8 @@ async def test_a_status_that_raises_is_shown_with_its_reason_and_logged(
 
 
 @pytest.mark.parametrize("path", ["/ops", "/metrics", "/readyz", "/livez", "/nowhere"])
-async def test_a_page_of_another_name_reads_nothing(relay: Running, path: str) -> None:
-    """DNS rebinding: the browser believes that evil.example is this address, but it says so."""
+async def test_a_request_for_another_host_name_is_refused(relay: Running, path: str) -> None:
+    """DNS rebinding: evil.example resolves to this address; the Host header shows it."""
     assert relay.relay.admin_bind
     port = relay.relay.admin_bind[1]
     expected = 404 if path == "/nowhere" else 200
@@ -187,7 +187,7 @@ async def test_a_page_of_another_name_reads_nothing(relay: Running, path: str) -
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_the_name_that_it_is_bound_to_is_its_own() -> None:
+async def test_the_name_in_relay_admin_bind_is_accepted() -> None:
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         await PlainTextResponse("x")(scope, receive, send)
 
@@ -197,7 +197,7 @@ async def test_the_name_that_it_is_bound_to_is_its_own() -> None:
         assert (await client.get("http://other.internal.example/ops")).status_code == 403
 
 
-async def test_looking_leaves_no_connection_behind(relay: Running, db: Connection) -> None:
+async def test_a_request_leaves_no_connection_open(relay: Running, db: Connection) -> None:
     def connections() -> Any:
         row = db.execute("select count(*) as n from pg_stat_activity where usename = 'after_hours_relay'").fetchone()
         assert row
@@ -208,14 +208,14 @@ async def test_looking_leaves_no_connection_behind(relay: Running, db: Connectio
     await wait_until(lambda: connections() == before)
 
 
-def test_without_a_database_it_says_so() -> None:
+def test_without_a_database_the_page_shows_the_reason() -> None:
     relay = {"node": "n", "state": "stale", "mode": None, "reason": "OSError: refused", "sockets": 3, "users": 2}
     text = " ".join(Outline(page(relay, None)).words)
     assert "did not answer this page: OSError: refused" in text
     assert "✗" in text
 
 
-def test_bars_are_as_high_as_their_values() -> None:
+def test_bars_have_heights_in_proportion_to_their_values() -> None:
     rows = [("one", (10, 30)), ("two", (0, 0)), ("three", (5, 0))]
     html = chart("c", "Title", ("a", "b"), rows, unit="u", stacked=True)
     rects = Outline(html).all("rect")
@@ -223,7 +223,7 @@ def test_bars_are_as_high_as_their_values() -> None:
     assert "nothing yet" not in html
 
 
-def test_a_chart_of_nothing_says_so() -> None:
+def test_an_empty_chart_says_nothing_yet() -> None:
     assert "nothing yet" in chart("c", "Title", ("a",), [], unit="u")
     assert "nothing yet" in chart("c", "Title", ("a",), [("x", (0,))], unit="u", log_from=1, mark=(20, "m"))
 
@@ -234,5 +234,5 @@ def test_a_logarithmic_grid_has_the_powers_of_ten() -> None:
     assert grid(50, None) == [50]
 
 
-def test_numbers_are_written_to_be_read() -> None:
+def test_numbers_are_rounded_and_grouped() -> None:
     assert [number(value) for value in (0, 1.26, 12.6, 5, 33595)] == ["0", "1.3", "13", "5", "33,595"]

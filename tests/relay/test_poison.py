@@ -1,4 +1,4 @@
-"""One client's data never stops the relay for the others: each value a client gives, beside a client that joins."""
+"""Each value that a client can send, while other clients join: one client's data does not affect the others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BEFORE_HELLO = [
 
 
 async def join_within_a_second(relay: Running) -> None:
-    """Another user's client is greeted."""
+    """A client of another user gets hello."""
     started = time.monotonic()
     async with relay.peer(uuid4()) as other:
         assert other.frames[0]["type"] == "hello"
@@ -41,7 +41,7 @@ async def join_within_a_second(relay: Running) -> None:
 
 
 @pytest.mark.parametrize("after", BEFORE_HELLO, ids=ascii)
-async def test_a_cursor_that_is_none_is_a_reset_and_harms_nobody(relay: Running, user: UUID, after: str) -> None:
+async def test_an_invalid_cursor_gets_reset_and_other_clients_join(relay: Running, user: UUID, after: str) -> None:
     async with relay.peer(user, additional_headers={}) as peer:
         await peer.say(type="auth", token=make_token(user), after=after)
         await join_within_a_second(relay)
@@ -50,7 +50,9 @@ async def test_a_cursor_that_is_none_is_a_reset_and_harms_nobody(relay: Running,
 
 
 @pytest.mark.parametrize("after", ["%00", "%ff", "%ed%a0%80", "aaaaaaaa-1%00", "aaaaaaaa-1%0a"])
-async def test_the_same_in_a_url(relay: Running, user: UUID, after: str) -> None:
+async def test_an_invalid_cursor_in_a_url_gets_reset_and_other_clients_join(
+    relay: Running, user: UUID, after: str
+) -> None:
     async with relay.peer(user, after=after) as peer:
         assert peer.frames[0]["start"] == "reset"
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {make_token(user)}"}) as client:
@@ -59,17 +61,19 @@ async def test_the_same_in_a_url(relay: Running, user: UUID, after: str) -> None
     await join_within_a_second(relay)
 
 
-async def test_iat_ahead_of_our_clock_does_not_outlive_a_disconnect(relay: Running, db: Connection, user: UUID) -> None:
+async def test_a_token_issued_ahead_of_the_clock_is_closed_by_a_disconnect(
+    relay: Running, db: Connection, user: UUID
+) -> None:
     async with relay.peer(user, token=make_token(user, iat=time.time() + 4)) as peer:
         db.execute("select after_hours.disconnect_user(%s, 'test')", (user,))
         await peer.until(lambda it: it.closed, 1)
         assert peer.closed == (4401, {"retryAfterMs": 1000})
 
 
-async def test_a_block_committed_long_after_it_was_written_reaches_who_is_connected(
+async def test_a_block_committed_two_minutes_late_closes_connected_clients(
     relay: Running, db: Connection, user: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A moderator's transaction that stays open for two minutes, told by changed_at: no test waits that long."""
+    """A moderator's transaction that stays open for two minutes; changed_at is set back, to save the waiting."""
     monkeypatch.setattr("relay.database.heartbeat.ROUND_SECONDS", 1)
     async with relay.peer(user) as peer, relay.peer(uuid4()) as other:
         with db.transaction():
@@ -88,7 +92,7 @@ NASTY = (
 
 
 def some_value(random: Random, depth: int = 0) -> Any:
-    """A JSON value that somebody may send: strings that trouble parsers, numbers out of range, nesting."""
+    """A random JSON value: strings that are difficult for parsers, numbers out of range, nesting."""
     kind = random.randrange(8 if depth < 3 else 5)
     if kind < 3:
         return "".join(random.choices(NASTY, k=random.randint(1, 4)))
@@ -102,7 +106,7 @@ def some_value(random: Random, depth: int = 0) -> Any:
 
 
 async def send_some_values(relay: Running, user: UUID, random: Random) -> None:
-    """One client that gives such values for each field that a client gives: claims, `after`, acks, syncs, types."""
+    """One client that sends such values in each field: claims, `after`, acks, syncs, types."""
     claims = {random.choice(["iat", "exp", "nbf", "jti", "x"]): some_value(random)} if random.random() < 0.5 else {}
     with suppress(TypeError, ValueError, OverflowError):  # PyJWT doesn't sign each of them
         token = make_token(user, **claims)
@@ -121,8 +125,8 @@ async def send_some_values(relay: Running, user: UUID, random: Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_whatever_values_clients_send_others_join_within_a_second(relay: Running, seed: int) -> None:
-    """A property of the kind: data of one client in a call that is shared by all (attach, receipts, probes)."""
+async def test_whatever_values_clients_send_other_clients_join_within_a_second(relay: Running, seed: int) -> None:
+    """A property of all calls that clients share (attach, receipts, probes)."""
     random = Random(seed)
     for _ in range(5):
         async with asyncio.TaskGroup() as group:

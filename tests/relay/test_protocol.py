@@ -1,4 +1,4 @@
-"""docs/protocol.md is true: each example has the shape of what a real relay sends, or is understood by it."""
+"""docs/protocol.md is correct: each example has the shape of a frame of a real relay, or is accepted by one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ RECEIVED = {example["type"]: example for example in examples() if example.get("t
 
 
 def shape(value: Any) -> Any:
-    """What is comparable of two frames: the names, and the kind of each value; of a list its first element."""
+    """The shape of a frame: its names and the kind of each value; of a list its first element."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -63,7 +63,7 @@ def assert_as_described(frame: dict[str, Any]) -> None:
     assert shape({**frame, "sessions": []}) == shape({**described, "sessions": []})
 
 
-async def test_every_frame_is_as_described(start_relay: StartRelay, db: Connection, user: UUID) -> None:
+async def test_every_frame_has_the_documented_shape(start_relay: StartRelay, db: Connection, user: UUID) -> None:
     relay = await start_relay(ping_seconds=1.5, drain_seconds=0.5)
     hub = relay.relay.hub
     async with relay.peer(user, token=make_token(user, exp=time.time() + 55)) as peer:
@@ -87,13 +87,13 @@ async def test_every_frame_is_as_described(start_relay: StartRelay, db: Connecti
     assert {frame["type"] for frame in peer.frames} == set(RECEIVED)
 
 
-async def test_a_session_that_is_ahead_says_when_it_warns(relay: Running, db: Connection, user: UUID) -> None:
+async def test_a_session_before_its_warning_has_warns_at(relay: Running, db: Connection, user: UUID) -> None:
     warn(db, user)
     async with relay.peer(user) as peer:
         assert shape(peer.frames[0]["sessions"]) == shape(RECEIVED["hello"]["sessions"])
 
 
-async def test_what_you_send_is_understood(relay: Running, db: Connection, user: UUID) -> None:
+async def test_the_documented_client_frames_are_accepted(relay: Running, db: Connection, user: UUID) -> None:
     for example in SENT:
         async with relay.peer(user, additional_headers={}) as peer:
             await peer.say(**{"type": "auth", "token": make_token(user)})
@@ -112,7 +112,7 @@ async def test_the_first_frame_may_carry_token_and_cursor(relay: Running, db: Co
         assert [event["cursor"] for event in peer.events] == cursors(db)[1:]
 
 
-async def test_polling_as_described(relay: Running, db: Connection, user: UUID) -> None:
+async def test_polling_has_the_documented_answer(relay: Running, db: Connection, user: UUID) -> None:
     expire(db, user, user)
     command = re.search(r"```sh\n(.*?)```", PAGE, re.S)
     described = next(example for example in examples() if "events" in example)
@@ -129,7 +129,7 @@ async def test_polling_as_described(relay: Running, db: Connection, user: UUID) 
 
 
 def delays(client: Client, code: int, times: int) -> int:
-    """How many of so many closes in a row the client comes back from."""
+    """After how many of these closes in a row the client reconnects."""
     for number in range(times):
         try:
             assert client._delay(code, protocol.close_reason(10), was_good=False) > 0
@@ -139,12 +139,12 @@ def delays(client: Client, code: int, times: int) -> int:
 
 
 @pytest.mark.parametrize("code", protocol.CloseCode, ids=lambda code: code.name)
-def test_the_python_client_does_what_a_close_code_asks(code: protocol.CloseCode) -> None:
+def test_the_python_client_follows_each_close_code(code: protocol.CloseCode) -> None:
     expected = {protocol.Action.STOP: 0, protocol.Action.RENEW_TOKEN: 1}
     assert delays(Client("ws://x/ws", lambda: ""), code, 3) == expected.get(code.action, 3)
 
 
-def test_the_browser_client_treats_just_these_close_codes_apart() -> None:
+def test_the_browser_client_treats_the_same_close_codes_specially() -> None:
     special = (protocol.Action.STOP, protocol.Action.RENEW_TOKEN, protocol.Action.WAIT)
     source = (REPO / "clients" / "browser" / "after-hours.js").read_text()
     known = dict(re.findall(r"\b([A-Z_]+) = (4\d\d\d)\b", source))
@@ -152,11 +152,22 @@ def test_the_browser_client_treats_just_these_close_codes_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "code"),
-    [({"type": "sync"}, 4400), ({"type": "auth", "token": "no"}, 4401), ({"type": "auth", "token": None}, 4401)],
+    ("wrong", "code", "details"),
+    [
+        ({"type": "sync"}, 4400, {}),
+        ({"type": "auth", "token": "no"}, 4401, {"reason": "unreadable"}),
+        ({"type": "auth", "token": None}, 4401, {"reason": "no_token"}),
+        (
+            {"type": "auth", "token": make_token(uuid4(), aud=None)},
+            4401,
+            {"reason": "missingrequiredclaim", "claim": "aud"},
+        ),
+    ],
 )
-async def test_a_wrong_first_frame_is_answered_by_its_code(relay: Running, wrong: dict[str, Any], code: int) -> None:
+async def test_a_wrong_first_frame_is_closed_with_the_documented_code(
+    relay: Running, wrong: dict[str, Any], code: int, details: dict[str, str]
+) -> None:
     async with relay.peer(uuid4(), additional_headers={}) as peer:
         await peer.say(**wrong)
         await peer.until(lambda it: it.closed)
-        assert peer.closed == (code, {"retryAfterMs": 0})
+        assert peer.closed == (code, {"retryAfterMs": 0, **details})

@@ -1,4 +1,4 @@
-"""The push protocol itself: its parser comes and goes, the self-test catches what an update breaks, stock takes over."""
+"""The push protocol: its parser exists only within messages; after a failed self-test the stock protocol serves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CONTROL: st.SearchStrategy[Any] = st.binary(max_size=125).flatmap(
 
 
 @given(st.lists(TEXTS | SPLIT | CONTROL, max_size=6), st.lists(st.integers(1, 40), min_size=1))
-def test_a_parser_knows_when_it_may_go_however_the_bytes_are_cut(messages: Any, pieces: list[int]) -> None:
+def test_the_parser_is_idle_exactly_between_messages(messages: Any, pieces: list[int]) -> None:
     wire = b"".join(data for message in messages for data, _texts in message)
     ends, at, open_message = {0}, 0, False
     for message in messages:
@@ -52,26 +52,26 @@ def test_a_parser_knows_when_it_may_go_however_the_bytes_are_cut(messages: Any, 
             open_message = index < len(message) - 1
             if not open_message:
                 ends.add(at)
-    incoming, got, at, turn = MessageParser(), [], 0, 0
+    reader, got, at, turn = MessageParser(), [], 0, 0
     while at < len(wire):
         piece = wire[at : at + pieces[turn % len(pieces)]]
         turn += 1
-        got += [message["text"] for message in incoming.feed(piece)]
+        got += [message["text"] for message in reader.feed(piece)]
         at += len(piece)
-        incoming.reply()
-        assert not incoming.is_over
-        assert incoming.is_idle == (at in ends)
+        reader.reply()
+        assert not reader.is_over
+        assert reader.is_idle == (at in ends)
     assert got == [text for message in messages for _data, texts in message for text in texts]
 
 
 @given(st.binary(max_size=140) | st.binary(max_size=130).map(lambda data: frame(PONG, data[:125])))
-def test_a_lone_pong_is_what_the_parser_would_pass_over(data: bytes) -> None:
+def test_a_pong_recognised_without_a_parser_is_one_that_the_parser_ignores(data: bytes) -> None:
     if is_pong(data):
-        incoming = MessageParser()
-        assert incoming.feed(data) == []
-        assert incoming.reply() == b""
-        assert incoming.is_idle
-        assert not incoming.is_over
+        reader = MessageParser()
+        assert reader.feed(data) == []
+        assert reader.reply() == b""
+        assert reader.is_idle
+        assert not reader.is_over
 
 
 async def test_a_client_that_only_listens_has_no_parser() -> None:
@@ -101,7 +101,7 @@ async def test_the_selftest_passes(kind: type, handshake_protocol: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["start", "accept", "write", "close", "_parse", "connection_lost"])
-async def test_the_selftest_notices_each_broken_part(
+async def test_the_selftest_fails_for_each_broken_method(
     method: str, handshake_protocol: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay.websocket.selftest.SECONDS", 0.5)
@@ -110,7 +110,7 @@ async def test_the_selftest_notices_each_broken_part(
         await run_selftest(handshake_protocol, PushProtocol)
 
 
-async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
+async def test_a_relay_whose_selftest_fails_serves_stock_and_logs_it_once(
     start_relay: StartRelay,
     user: UUID,
     db: Connection,
@@ -127,7 +127,7 @@ async def test_a_relay_whose_push_is_broken_serves_stock_and_says_so_once(
 
 
 @pytest.mark.parametrize(("sockets", "expected"), [("push", PushProtocol), ("stock", StockProtocol)])
-async def test_the_setting_chooses(start_relay: StartRelay, sockets: str, expected: type) -> None:
+async def test_the_setting_selects_the_kind_of_websocket(start_relay: StartRelay, sockets: str, expected: type) -> None:
     assert (await start_relay(sockets=sockets)).relay.public.config.ws is expected
 
 
@@ -146,11 +146,11 @@ async def test_the_setting_chooses(start_relay: StartRelay, sockets: str, expect
 def test_a_dropped_parser_is_freed_without_the_collector(data: bytes) -> None:
     gc.disable()
     try:
-        incoming = MessageParser()
-        incoming.feed(data)
-        parser = weakref.ref(incoming._parser)
-        incoming.drop()
-        del incoming
+        reader = MessageParser()
+        reader.feed(data)
+        parser = weakref.ref(reader._parser)
+        reader.drop()
+        del reader
         assert parser() is None
     finally:
         gc.enable()

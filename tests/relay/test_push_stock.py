@@ -1,4 +1,4 @@
-"""What the relay's own tests say of its sockets (push), said once more of stock ones."""
+"""The tests of test_events and test_sockets, repeated with stock WebSockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery that can be proved from SQL: delivery_report, unreached_warnings, the setting that switches receipts off."""
+"""Receipts as seen from SQL: delivery_report, unreached_warnings, and the setting that disables receipts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ def report(db: Connection, user: UUID) -> list[Any]:
     ).fetchall()
 
 
-async def test_one_users_story_through_an_outage(start_relay: StartRelay, db: Connection, user: UUID) -> None:
-    """Did this user get the warning, how late, by which relay, and did the client say so?"""
+async def test_the_delivery_report_shows_delay_relay_and_acknowledgement_across_an_outage(
+    start_relay: StartRelay, db: Connection, user: UUID
+) -> None:
+    """One user: was the warning sent, how late, by which relay, and was it acknowledged?"""
     first, second = await start_relay(node="berlin"), await start_relay(node="oslo")
     async with first.peer(user) as peer:
         warn(db, user)
         await peer.until(lambda it: it.events)
         await peer.say(type="ack", cursor=cursors(db)[0])
         await wait_until(lambda: report(db, user)[0].verdict == "acknowledged")
-    expire(db, user)  # while nobody of this user's is there
+    expire(db, user)  # while the user has no connection
     await asyncio.sleep(1.2)
     assert [row.verdict for row in report(db, user)] == ["acknowledged", "no relay has written it"]
     async with second.peer(user, after=cursors(db)[0]) as peer:
@@ -44,13 +46,15 @@ async def test_one_users_story_through_an_outage(start_relay: StartRelay, db: Co
         ("session_expired", "oslo", "written, not acknowledged"),
     ]
     assert 0 < rows[0].written_after_ms < rows[0].acknowledged_after_ms
-    assert rows[1].written_after_ms > 1200, "it says how late"
+    assert rows[1].written_after_ms > 1200, "the delay is reported"
     db.execute("delete from after_hours.events")
     assert len(report(db, user)) == 2, "receipts are kept longer than events"
     assert report(db, uuid4()) == []
 
 
-async def test_unreached_warnings_are_those_to_push(relay: Running, db: Connection, connect: Any) -> None:
+async def test_unreached_warnings_lists_unacknowledged_warnings_after_five_seconds(
+    relay: Running, db: Connection, connect: Any
+) -> None:
     reached, silent, away, moved, fresh = (uuid4() for _ in range(5))
     async with relay.peer(reached) as good, relay.peer(silent):
         sessions = {user: warn(db, user) for user in (reached, silent, away, moved)}
@@ -69,7 +73,7 @@ async def test_unreached_warnings_are_those_to_push(relay: Running, db: Connecti
     assert sorted(worker.execute(unreached).fetchall()) == sorted([(silent, True), (away, False)])
 
 
-async def test_the_first_event_since_an_instant_is_found_over_gaps(db: Connection) -> None:
+async def test_the_first_event_since_an_instant_is_found_across_gaps(db: Connection) -> None:
     expire(db, *[uuid4() for _ in range(60)])
     db.execute("update after_hours.events set emitted_at = '2026-01-01Z'::timestamptz + make_interval(secs => id)")
     db.execute("delete from after_hours.events where id % 3 = 0 or id between 20 and 40")
@@ -84,7 +88,7 @@ async def test_the_first_event_since_an_instant_is_found_over_gaps(db: Connectio
     assert db.execute("select after_hours.first_event_since(now())").fetchone() == (None,)
 
 
-async def test_receipts_can_be_switched_off(start_relay: StartRelay, db: Connection, user: UUID) -> None:
+async def test_without_receipts_none_are_written(start_relay: StartRelay, db: Connection, user: UUID) -> None:
     db.execute("update after_hours.settings set receipts = false")
     relay = await start_relay()
     await wait_until(lambda: not relay.relay.receipts.wanted)
@@ -96,7 +100,7 @@ async def test_receipts_can_be_switched_off(start_relay: StartRelay, db: Connect
     assert db.execute("select from after_hours.receipts").rowcount == 0
 
 
-def test_what_is_kept_for_a_client_that_never_acknowledges_is_bounded() -> None:
+def test_memory_for_a_client_that_never_acknowledges_is_bounded() -> None:
     from relay.delivery.connection import Connection as Client
     from relay.records import Cursor, Event
     from tests.relay.test_joining import FakeTransport, identity
@@ -111,6 +115,6 @@ def test_what_is_kept_for_a_client_that_never_acknowledges_is_bounded() -> None:
     assert len(socket.unacked) == MAX_UNACKED
     receipts.take()
     receipts.acked(socket, Cursor("aaaaaaaa-0"))
-    assert receipts.take() == [], "older than what is remembered: not acknowledged, rather than guessed"
+    assert receipts.take() == [], "older than the remembered events: not stored as acknowledged"
     receipts.acked(socket, Cursor("aaaaaaaa-999"))
     assert len(receipts.take()) == MAX_UNACKED

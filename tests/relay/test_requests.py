@@ -1,4 +1,4 @@
-"""One parser decides about a request: what h11 reads in a head is what the relay reads, for both kinds of sockets."""
+"""The parser of request heads, compared with h11, for both kinds of WebSocket."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def h11s(head: bytes) -> h11.Request | None:
 
 @settings(max_examples=1500, deadline=None)
 @given(METHODS, TARGETS, VERSIONS, FIELDS, st.integers(1, 400))
-def test_what_is_accepted_is_what_h11_accepts(
+def test_a_head_is_accepted_exactly_if_h11_accepts_it(
     method: str, target: str, version: str, fields: list[str], piece: int
 ) -> None:
     head = "\r\n".join([f"{method} {target} {version}", *fields, "", ""]).encode("latin-1")
     mine, oracle = ours(head, piece), h11s(head)
     if isinstance(mine, HandshakeError):
-        # Whatever h11 takes is refused for a reason of ours only, never as if it were no HTTP.
+        # What h11 accepts may be refused for a rule of ours, but not as invalid HTTP.
         has_body = any(line.lower().startswith(("content-length", "transfer-encoding")) for line in fields)
         known = not has_body and method.isupper() and version in ("HTTP/1.1", "HTTP/1.0") and target != "h:1"
         assert oracle is None or mine.reason != "bad_request" or not known
@@ -115,7 +115,7 @@ def test_what_is_accepted_is_what_h11_accepts(
     assert oracle is not None
     if target.startswith("/"):
         assert sorted(mine.headers) == sorted((name, value) for name, value in oracle.headers)
-    else:  # an absolute target has a host of its own
+    else:  # an absolute target contains the host
         assert mine.all(b"host") == [target.split("/")[2].partition("?")[0].encode()]
         assert [pair for pair in mine.headers if pair[0] != b"host"] == [
             (name, value) for name, value in oracle.headers if name != b"host"
@@ -138,7 +138,7 @@ async def status_of(port: int, head: bytes) -> int:
 
 
 def test_both_kinds_of_sockets_give_the_same_answers() -> None:
-    """What uvicorn's own parser reads in a good handshake decides nothing any more."""
+    """uvicorn's own parser has no influence on the answer."""
     with asyncio.Runner() as runner:
         contexts = [layer(kind, max_handshakes=1e6) for kind in KINDS]
         ports = [runner.run(context.__aenter__()).port for context in contexts]
@@ -207,7 +207,7 @@ FORMS: list[tuple[str, bytes, int]] = [
 
 
 @pytest.mark.parametrize(("sent", "status"), [row[1:] for row in FORMS], ids=[row[0] for row in FORMS])
-async def test_every_form_has_its_answer_at_once(wire: Layer, sent: bytes, status: int) -> None:
+async def test_every_form_of_request_is_answered_at_once(wire: Layer, sent: bytes, status: int) -> None:
     async with asyncio.timeout(1), raw(wire.port) as client:
         await client.send(sent)
         got, headers = await client.answer()
@@ -221,7 +221,7 @@ async def test_every_form_has_its_answer_at_once(wire: Layer, sent: bytes, statu
     await served(wire.port)
 
 
-async def test_refusals_of_the_target_are_counted(wire: Layer) -> None:
+async def test_a_refused_target_is_counted(wire: Layer) -> None:
     async with raw(wire.port) as client:
         await client.send(handshake("*"))
         status, headers = await client.answer()
@@ -229,7 +229,7 @@ async def test_refusals_of_the_target_are_counted(wire: Layer) -> None:
     assert wire.metrics.refused.labels("target")._value.get() == 1
 
 
-async def test_the_absolute_targets_host_is_the_one_that_counts(wire: Layer) -> None:
+async def test_the_host_of_an_absolute_target_overrides_the_header(wire: Layer) -> None:
     async with raw(wire.port, handshake("http://relay.example:81/ws?after=1", host="evil.example")):
         pass
     async with raw(wire.port) as client:
@@ -244,7 +244,9 @@ PLAIN = b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "later"])
 @pytest.mark.parametrize("second", [PLAIN, handshake(), PLAIN[:9]], ids=["plain", "handshake", "half"])
-async def test_an_answer_ends_the_connection_and_says_so(wire: Layer, second: bytes, later: bool) -> None:
+async def test_an_http_answer_closes_the_connection_with_connection_close(
+    wire: Layer, second: bytes, later: bool
+) -> None:
     async with asyncio.timeout(1), raw(wire.port) as client:
         await client.send(PLAIN if later else PLAIN + second)
         status, headers = await client.answer()
@@ -256,7 +258,7 @@ async def test_an_answer_ends_the_connection_and_says_so(wire: Layer, second: by
     await served(wire.port)
 
 
-async def test_who_goes_on_after_the_answer_is_cut(wire: Layer) -> None:
+async def test_a_client_that_keeps_sending_after_the_answer_is_cut(wire: Layer) -> None:
     async with raw(wire.port) as client:
         await client.send(PLAIN)
         await client.answer()
@@ -265,7 +267,7 @@ async def test_who_goes_on_after_the_answer_is_cut(wire: Layer) -> None:
             await client.reader.readexactly(100)
 
 
-async def test_head_has_no_body(wire: Layer) -> None:
+async def test_the_answer_to_head_has_no_body(wire: Layer) -> None:
     async with asyncio.timeout(1), raw(wire.port) as client:
         await client.send(b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
         status, headers = await client.answer()
@@ -273,8 +275,8 @@ async def test_head_has_no_body(wire: Layer) -> None:
         assert await client.reader.read() == b""
 
 
-async def test_a_long_answer_is_read_as_slowly_as_the_client_likes() -> None:
-    """More than the kernel keeps: what is streamed waits for the client, and nothing of it is lost."""
+async def test_a_long_answer_waits_for_a_slow_client() -> None:
+    """More than the kernel buffers: the application waits for the client, and no byte is lost."""
     size = 64 * 65536
 
     async def stream(scope: Any, receive: Any, send: Any) -> None:
@@ -293,7 +295,9 @@ async def test_a_long_answer_is_read_as_slowly_as_the_client_likes() -> None:
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
-async def test_an_application_that_fails_is_answered_for(has_begun: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_application_is_answered_with_500_or_cut(
+    has_begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     async def fail(scope: Any, receive: Any, send: Any) -> None:
         if has_begun:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
@@ -308,7 +312,7 @@ async def test_an_application_that_fails_is_answered_for(has_begun: bool, caplog
     assert [record.name for record in caplog.records] == ["relay.plain"]
 
 
-async def test_an_application_learns_that_its_client_has_gone() -> None:
+async def test_an_application_receives_the_disconnect_of_its_client() -> None:
     heard: list[str] = []
 
     async def wait(scope: Any, receive: Any, send: Any) -> None:
@@ -321,7 +325,7 @@ async def test_an_application_learns_that_its_client_has_gone() -> None:
     assert heard == ["http.request", "http.disconnect"]
 
 
-async def test_nothing_reaches_a_websocket_without_a_place() -> None:
+async def test_a_websocket_cannot_be_created_without_a_usage() -> None:
     for kind in KINDS.values():
         with pytest.raises(TypeError):
             kind()  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""The resume rule and P4 at the functions themselves: which cursor may go on, from where, in which epoch."""
+"""The resume rule and P4 by direct calls of the functions: which cursor is replayed, from where, in which epoch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def attach(db: Connection, user: UUID, cursor: str | None) -> Any:
 
 
 def follow(db: Connection, cursor: str | None, limit: int = 1000) -> list[Any]:
-    """What relay_events says."""
+    """The rows of relay_events."""
     return db.execute("select * from after_hours.relay_events(%s, %s)", (cursor, limit)).fetchall()
 
 
 def open_epoch(db: Connection, name: str, last_id: int) -> None:
-    """Another life: what the emitter does before its first event of a run."""
+    """Open an epoch, as the emitter does before its first event of a server run."""
     db.execute(
         "insert into after_hours.epochs (name, last_id, system_identifier, server_started_at)"
         " select %s, %s, system_identifier, pg_postmaster_start_time() from pg_control_system()",
@@ -44,7 +44,7 @@ def open_epoch(db: Connection, name: str, last_id: int) -> None:
         ("bbbbbbbb-7", "replayed"),
         ("bbbbbbbb-3", "replayed"),
         ("bbbbbbbb-2", "reset"),  # below the floor
-        ("bbbbbbbb-11", "reset"),  # above the head: of a life we don't know
+        ("bbbbbbbb-11", "reset"),  # above the head: of an unknown run
         ("aaaaaaaa-6", "replayed"),
         ("aaaaaaaa-3", "replayed"),
         ("aaaaaaaa-7", "reset"),  # issued in aaaaaaaa after what bbbbbbbb began with: lost, and 7 exists again
@@ -63,7 +63,7 @@ def open_epoch(db: Connection, name: str, last_id: int) -> None:
         (None, "fresh"),
     ],
 )
-def test_which_cursor_goes_on(db: Connection, user: UUID, cursor: str | None, start: str) -> None:
+def test_each_cursor_is_replayed_reset_or_fresh(db: Connection, user: UUID, cursor: str | None, start: str) -> None:
     expire(db, *[user] * 6)
     open_epoch(db, "bbbbbbbb", 6)
     expire(db, *[user] * 4)
@@ -87,7 +87,7 @@ def test_which_cursor_goes_on(db: Connection, user: UUID, cursor: str | None, st
 
 
 def test_before_the_new_epoch_is_opened_lost_ids_are_reset(db: Connection, user: UUID) -> None:
-    """A promoted standby that had got to 4 of 6: its emitter has not spoken yet, the newest epoch is still the old."""
+    """A promoted standby that had received 4 of 6 events and has not announced yet: the old epoch is still the newest."""
     expire(db, *[user] * 4)
     assert attach(db, user, "aaaaaaaa-6").start == "reset"
     assert attach(db, user, "aaaaaaaa-4").start == "replayed"
@@ -98,7 +98,7 @@ def test_before_the_new_epoch_is_opened_lost_ids_are_reset(db: Connection, user:
     assert attach(db, user, "aaaaaaaa-6").start == "reset"
 
 
-def test_an_epoch_without_events_of_its_own(db: Connection, user: UUID) -> None:
+def test_a_cursor_of_an_epoch_without_events_is_replayed(db: Connection, user: UUID) -> None:
     expire(db, user)
     open_epoch(db, "bbbbbbbb", 1)
     open_epoch(db, "cccccccc", 1)
@@ -110,8 +110,8 @@ def test_an_epoch_without_events_of_its_own(db: Connection, user: UUID) -> None:
 
 def test_everything_trimmed_leaves_the_floor_as_head(db: Connection, user: UUID) -> None:
     expire(db, *[user] * 3)
-    db.execute("delete from after_hours.events")
-    db.execute("update after_hours.event_floor set id = 3")
+    db.execute("update after_hours.events set emitted_at = emitted_at - interval '4 days'")
+    db.execute("select after_hours.trim_events()")
     assert attach(db, user, None).cursor == "aaaaaaaa-3"
     assert attach(db, user, "aaaaaaaa-3").start == "replayed"
     assert attach(db, user, "aaaaaaaa-2").start == "reset"
@@ -120,7 +120,7 @@ def test_everything_trimmed_leaves_the_floor_as_head(db: Connection, user: UUID)
     assert attach(db, user, "aaaaaaaa-3").ids == [4]
 
 
-def test_hello_names_the_users_own_latest_event_or_the_head(db: Connection, user: UUID) -> None:
+def test_the_cursor_of_a_fresh_client_is_its_latest_event_or_the_head(db: Connection, user: UUID) -> None:
     expire(db, user, uuid4(), uuid4())
     assert attach(db, user, None).cursor == "aaaaaaaa-1"
     assert attach(db, uuid4(), None).cursor == "aaaaaaaa-3"
@@ -137,7 +137,7 @@ def test_more_than_500_missed_events_are_a_reset(db: Connection, user: UUID) -> 
     assert answer.ids == list(range(2, 502))
 
 
-def test_pages_go_to_the_end_without_a_gap(db: Connection) -> None:
+def test_pages_reach_the_head_without_a_gap(db: Connection) -> None:
     expire(db, *[uuid4() for _ in range(25)])
     cursor, read, more = "aaaaaaaa-0", [], True
     while more:
@@ -148,7 +148,7 @@ def test_pages_go_to_the_end_without_a_gap(db: Connection) -> None:
     assert cursor == "aaaaaaaa-25"
 
 
-def test_a_page_of_filtered_warnings_still_moves_on(db: Connection) -> None:
+def test_a_page_of_filtered_warnings_moves_the_cursor(db: Connection) -> None:
     for _ in range(3):
         warn(db, uuid4(), 60)
     db.execute("update public.after_hours_sessions set expires_at = expires_at + interval '1 hour'")
@@ -184,20 +184,25 @@ def test_states_of_sessions_in_the_snapshot(db: Connection, user: UUID) -> None:
     import json
 
     db.execute(
-        """insert into public.after_hours_sessions (user_id, started_at, expires_at, ended_at, warned_for) values
-        (%(u)s, now() - interval '2 days', now() - interval '25 hours', null, null),
-        (%(u)s, now() - interval '2 days', now() - interval '23 hours', null, null),
-        (%(u)s, now() - interval '1 hour', now() + interval '1 hour', now() - interval '1 minute', null),
-        (%(u)s, now(), now() + interval '1 minute', null, now() + interval '1 minute'),
-        (%(u)s, now(), now() + interval '2 minutes', null, now() + interval '1 minute'),
-        (%(o)s, now(), now() + interval '1 minute', null, null)""",
+        """insert into public.after_hours_sessions (user_id, started_at, expires_at, ended_at) values
+        (%(u)s, now() - interval '2 days', now() - interval '25 hours', null),
+        (%(u)s, now() - interval '2 days', now() - interval '23 hours', null),
+        (%(u)s, now() - interval '1 hour', now() + interval '1 hour', now() - interval '1 minute'),
+        (%(u)s, now(), now() + interval '1 minute', null),
+        (%(u)s, now(), now() + interval '90 seconds', null),
+        (%(o)s, now(), now() + interval '1 minute', null)""",
         {"u": user, "o": uuid4()},
+    )
+    db.execute("select after_hours.announce_due()")
+    db.execute(
+        "update public.after_hours_sessions set expires_at = expires_at + interval '30 seconds' "
+        "where expires_at > now() + interval '70 seconds' and ended_at is null"
     )
     shown = json.loads(attach(db, user, None).state)["sessions"]
     assert [one["state"] for one in shown] == ["ended", "ended", "warned", "active"]
 
 
-def test_lives_differ_by_server_run_and_by_epoch(db: Connection, user: UUID) -> None:
+def test_incarnations_differ_by_server_run_and_by_epoch(db: Connection, user: UUID) -> None:
     first = attach(db, user, None).life
     assert first == follow(db, None)[0].life
     open_epoch(db, "bbbbbbbb", 0)
@@ -237,7 +242,7 @@ def test_the_relay_role_may_call_its_functions_and_nothing_else(db: Connection) 
     assert tables == []
 
 
-def test_rescue_announces_and_refuses_with_a_hint(db: Connection, connect: Any, user: UUID) -> None:
+def test_rescue_announces_and_raises_with_a_hint_while_paused(db: Connection, connect: Any, user: UUID) -> None:
     relay = connect("after_hours_relay")
     expire(db, user, announce=False)
     relay.execute("select after_hours.relay_rescue()")
@@ -264,7 +269,7 @@ def test_rescue_announces_and_refuses_with_a_hint(db: Connection, connect: Any, 
         ("66 seconds", False, False),
     ],
 )
-def test_beat_tells_when_a_rescue_is_wanted(
+def test_beat_returns_whether_a_rescue_is_needed(
     db: Connection, connect: Any, heartbeat: str | None, setting: bool, wanted: bool
 ) -> None:
     db.execute("update after_hours.settings set rescue = %s", (setting,))

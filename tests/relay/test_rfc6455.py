@@ -1,4 +1,4 @@
-"""RFC 6455 to the letter, from a raw socket: one row for each thing a client may send, both kinds of sockets."""
+"""RFC 6455 from a raw socket: one row for each thing a client may send, for both kinds of WebSocket."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relay.protocol import MAX_MESSAGE
 from relay.websocket.kinds import KINDS
 from tests.helpers import wait_until
 from tests.relay.raw_client import (
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 END = close(1000)
 CLOSED = (CLOSE, struct.pack("!H", 1000))
-FIT, EURO = b"x" * 4096, "€".encode()
+FIT, EURO = b"x" * MAX_MESSAGE, "€".encode()
 Row = tuple[str, bytes, list[Any]]
 
 
@@ -55,7 +56,7 @@ GOOD: list[Row] = [
     ("5.4 two fragments", frame(TEXT, b"a", fin=False) + frame(CONT, b"b") + END, [said("ab"), CLOSED]),
     (
         "5.4 fragments as long as allowed",
-        frame(TEXT, FIT[:2000], fin=False) + frame(CONT, FIT[:2000], fin=False) + frame(CONT, FIT[:96]) + END,
+        frame(TEXT, FIT[:2000], fin=False) + frame(CONT, FIT[:2000], fin=False) + frame(CONT, FIT[4000:]) + END,
         [said(FIT), CLOSED],
     ),
     (
@@ -77,7 +78,7 @@ GOOD: list[Row] = [
     ("5.5.2 ping with 125 bytes", frame(PING, b"\xfe" * 125) + END, [(PONG, b"\xfe" * 125), CLOSED]),
     ("5.5.2 three pings", frame(PING, b"1") + frame(PING, b"2") + frame(PING, b"3") + END,
      [(PONG, b"1"), (PONG, b"2"), (PONG, b"3"), CLOSED]),
-    ("5.5.3 pongs nobody asked for", frame(PONG) + frame(PONG, b"x" * 125) + END, [CLOSED]),
+    ("5.5.3 unsolicited pongs", frame(PONG) + frame(PONG, b"x" * 125) + END, [CLOSED]),
     ("5.5.1 close without a code", close(), [(CLOSE, b"")]),
     ("5.5.1 close with code and reason", close(1001, b"bye"), [(CLOSE, b"\x03\xe9bye")]),
     ("5.5.1 nothing counts after a close", close(1000) + frame(TEXT, b"late") + frame(PING), [CLOSED]),
@@ -94,7 +95,7 @@ BAD: list[Row] = [
     ("5.1 an unmasked close", frame(CLOSE, b"\x03\xe8", mask=None), [1002]),
     *[(f"5.2 reserved bit {bit}", frame(TEXT, b"x", rsv=bit), [1002]) for bit in (1, 2, 4, 7)],
     *[(f"5.2 reserved opcode {code:x}", frame(code, b"x"), [1002]) for code in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)],
-    ("5.2 more than a message may have", frame(TEXT, b"x" * 4097), [1009]),
+    ("5.2 more than a message may have", frame(TEXT, FIT + b"x"), [1009]),
     ("5.2 a length that is never sent", b"\x81\xfe\xff\xff" + b"abcd", [1009]),
     ("5.2 a length of 63 bits", b"\x81\xff\x7f" + b"\xff" * 7 + b"abcd", [1009]),
     ("5.4 a message too long in all", frame(TEXT, FIT, fin=False) + frame(CONT, b"x"), [1009]),
@@ -121,17 +122,19 @@ BAD: list[Row] = [
 
 @pytest.mark.parametrize("piece", [None, 1], ids=["at once", "byte by byte"])
 @pytest.mark.parametrize(("sent", "expected"), [row[1:] for row in GOOD + BAD], ids=[row[0] for row in GOOD + BAD])
-async def test_frames(wire: Layer, sent: bytes, expected: list[Any], piece: int | None) -> None:
+async def test_each_frame_has_the_answer_of_the_rfc(
+    wire: Layer, sent: bytes, expected: list[Any], piece: int | None
+) -> None:
     if piece and len(sent) > 600:
-        pytest.skip("long, and says nothing more in pieces")
+        pytest.skip("long, and in pieces it tests nothing more")
     async with raw(wire.port, handshake()) as client:
         if isinstance(expected[-1], int):
             await client.send(sent, piece)
             got = await client.frames()
             if piece and wire.kind == "stock" and not got:
-                return  # it closes on unread bytes: then the kernel's reset destroys what it has said
+                return  # it closes with unread bytes, and the kernel's reset discards what was sent
             assert (got[-1][0], struct.unpack("!H", got[-1][1][:2])) == (CLOSE, tuple(expected))
-        else:  # closing waits for what is said before: stock sends nothing once it has seen a close frame
+        else:  # close after the answers: stock sends nothing after it has read a close frame
             await client.send(sent.removesuffix(END), piece)
             got = await client.frames(len(expected) - 1)
             await client.send(END if sent.endswith(END) else b"", piece)
@@ -140,19 +143,19 @@ async def test_frames(wire: Layer, sent: bytes, expected: list[Any], piece: int 
     await wait_until(lambda: wire.gone == 1)
 
 
-async def test_what_comes_with_the_handshake_counts(wire: Layer) -> None:
+async def test_frames_sent_with_the_handshake_are_read(wire: Layer) -> None:
     async with raw(wire.port, handshake() + frame(TEXT, b"early") + frame(PING, b"e")) as client:
         assert sorted(await client.frames(2)) == [said("early"), (PONG, b"e")]
 
 
-async def test_half_a_frame_with_the_handshake_counts(wire: Layer) -> None:
+async def test_half_a_frame_sent_with_the_handshake_is_kept(wire: Layer) -> None:
     early = frame(TEXT, b"early")
     async with raw(wire.port, handshake() + early[:4]) as client:
         await client.send(early[4:])
         assert await client.frames(1) == [said("early")]
 
 
-async def test_our_close_is_answered_and_what_comes_first_is_dropped(wire: Layer) -> None:
+async def test_after_the_relays_close_frame_messages_are_dropped_until_the_answer(wire: Layer) -> None:
     async with raw(wire.port, handshake()) as client:
         await client.send(frame(TEXT, b"a"))
         assert await client.frames(1) == [said("a")]
@@ -213,7 +216,7 @@ HANDSHAKES: list[tuple[str, bytes, int, dict[str, str | None]]] = [
 @pytest.mark.parametrize(
     ("sent", "status", "headers"), [row[1:] for row in HANDSHAKES], ids=[row[0] for row in HANDSHAKES]
 )
-async def test_handshakes(
+async def test_each_handshake_has_the_answer_of_the_rfc(
     wire: Layer, sent: bytes, status: int, headers: dict[str, str | None], piece: int | None
 ) -> None:
     async with raw(wire.port) as client:

@@ -1,4 +1,4 @@
-"""The handshake and the wire: who is let in, what is refused with which code, and clients that don't read."""
+"""Handshake and frames: which clients are accepted, which code each refusal has, and clients that do not read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import json
 import os
 import socket
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -17,17 +18,23 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from relay.client import Client
+from relay.protocol import MAX_FRAME, MAX_MESSAGE, MAX_TOKEN
+from relay.websocket.kinds import KINDS
 from tests.helpers import wait_until
 from tests.relay.conftest import Running, StartRelay, cursors, expire, make_token
+from tests.relay.raw_client import handshake, raw
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from tests.conftest import Connection
 
 NO_HEADERS: dict[str, Any] = {"additional_headers": {}}
 
 
 async def closed_with(relay: Running, *frames: str | bytes, **more: Any) -> tuple[int, Any]:
-    """Connect without a token in the header, send these, and say how the relay closed."""
+    """Connect without a token in the header, send these frames, and return code and reason of the close."""
     async with connect(relay.url, compression=None, **more) as connection:
         for frame in frames:
             await connection.send(frame)
@@ -60,14 +67,21 @@ async def test_a_browser_authenticates_with_its_first_frame(relay: Running, db: 
         ('{"type":"sync"}', 4400),
         ("nonsense", 4400),
         (b"\x00", 4400),
-        ('{"type":"auth","token":"' + "x" * 4096 + '"}', 1009),
+        ('{"type":"auth","token":"' + "x" * 4096 + '"}', 4401),
+        ('{"type":"auth","token":"' + "x" * (MAX_TOKEN + 1) + '"}', 4400),
+        ('{"type":"auth","token":"' + "x" * MAX_MESSAGE + '"}', 1009),
+        ('{"type":"sync","x":"' + "x" * MAX_FRAME + '"}', 1009),
+        ("[" * (MAX_FRAME + 1), 1009),
+        ('{"type":"sync","x":"' + "é" * (MAX_FRAME // 2) + '"}', 1009),
     ],
 )
-async def test_wrong_first_frames(relay: Running, frame: str | bytes, code: int) -> None:
+async def test_a_wrong_first_frame_closes_with_its_code(relay: Running, frame: str | bytes, code: int) -> None:
     assert (await closed_with(relay, frame))[0] == code
 
 
-async def test_no_first_frame_in_time(relay: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_first_frame_in_time_the_connection_is_closed(
+    relay: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("relay.public.websocket.AUTH_SECONDS", 0.2)
     started = time.monotonic()
     code, reason = await closed_with(relay)
@@ -77,13 +91,72 @@ async def test_no_first_frame_in_time(relay: Running, monkeypatch: pytest.Monkey
 
 
 async def test_a_wrong_token_in_the_header_is_accepted_and_closed(relay: Running) -> None:
-    """A browser sees a close code, but not an HTTP status."""
+    """A browser can read a close code, but no HTTP status."""
     for header in ("Bearer x", f"Bearer {make_token('x')}", "Bearer "):
         assert (await closed_with(relay, additional_headers={"Authorization": header}))[0] == 4401
 
 
+async def test_the_claim_that_is_wrong_is_said_at_every_door(relay: Running, user: UUID) -> None:
+    """CASES 3: `missingrequiredclaim`, and not which."""
+    token = make_token(user, aud=None)
+    details = {"reason": "missingrequiredclaim", "claim": "aud"}
+    said = (4401, {"retryAfterMs": 0, **details})
+    assert await closed_with(relay, additional_headers={"Authorization": f"Bearer {token}"}) == said
+    async with relay.peer(user) as peer:
+        await peer.say(type="auth", token=token)
+        await peer.until(lambda it: it.closed)
+        assert peer.closed == said
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(relay.http("/events"), headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()) == (401, {"error": "token", **details})
+
+
+@pytest.mark.parametrize("sockets", list(KINDS))
+async def test_a_long_token_has_a_way_in(start_relay: StartRelay, user: UUID, sockets: str) -> None:
+    """CASES 3: Keycloak puts every role into a token; 5.9 kB in a header got 4401, in a first frame 1009, 9.6 kB 431."""
+    relay = await start_relay(sockets=sockets)
+    long, longer = (make_token(user, realm_access={"roles": ["role"] * n}) for n in (600, 1010))
+    longest = make_token(user, pad="x" * 12_100)
+    assert 5_500 < len(long) < 7_000 < 9_500 < len(longer) < 16_300 < len(longest) <= MAX_TOKEN
+    async with relay.peer(user, token=long) as peer:
+        assert peer.frames[0]["type"] == "hello"
+    for token in (long, longer, longest):
+        async with relay.peer(user, **NO_HEADERS) as peer:
+            await peer.say(type="auth", token=token)
+            await peer.until(lambda it: it.of("hello"))
+            await peer.say(type="auth", token=token)  # it is renewed as well
+            await peer.until(lambda it: it.of("snapshot"))
+        client = Client(relay.url, partial(str, token), all_frames=True)
+        async with aclosing(cast("AsyncGenerator[dict[str, Any], None]", client.frames())) as frames:
+            assert (await anext(frames))["type"] == "hello"
+
+
+@pytest.mark.parametrize("sockets", list(KINDS))
+async def test_a_token_that_is_too_long_is_told_so(start_relay: StartRelay, user: UUID, sockets: str) -> None:
+    """Never "get a new token": it would be as long."""
+    relay = await start_relay(sockets=sockets)
+    too_long = make_token(user, pad="x" * 13_000)
+    told = (4400, {"retryAfterMs": 0, "reason": "too_long"})
+    assert await closed_with(relay, json.dumps({"type": "auth", "token": too_long})) == told
+    async with relay.peer(user) as peer:
+        await peer.say(type="auth", token=too_long)
+        await peer.until(lambda it: it.closed)
+        assert peer.closed == told
+    assert relay.relay.bind
+    for size in (8000, 9600, 40_000):
+        for path in ("/ws", "/events"):
+            async with raw(relay.relay.bind[1]) as client:
+                await client.send(handshake(path, authorization="Bearer " + "x" * size))
+                status, headers = await client.answer()
+                assert (status, await client.json(headers)) == (431, {"error": "token_too_long_for_a_header"})
+    async with raw(relay.relay.bind[1]) as client:
+        await client.send(handshake(cookie="x" * 9000, authorization="Bearer x"))
+        status, headers = await client.answer()
+        assert (status, await client.json(headers)) == (431, {"error": "headers"})
+
+
 @pytest.mark.parametrize("frame", [b"\x00\x01", "nonsense", "[]", '{"type":7}'])
-async def test_bad_frames_later_end_it(relay: Running, user: UUID, frame: str | bytes) -> None:
+async def test_an_invalid_frame_after_hello_closes_with_4400(relay: Running, user: UUID, frame: str | bytes) -> None:
     async with relay.peer(user) as peer:
         await peer.connection.send(frame)
         await peer.until(lambda it: it.closed)
@@ -92,7 +165,7 @@ async def test_bad_frames_later_end_it(relay: Running, user: UUID, frame: str | 
     await wait_until(lambda: relay.relay.hub.count == 0)
 
 
-async def test_large_frames_end_it_and_unknown_types_do_not(relay: Running, db: Connection, user: UUID) -> None:
+async def test_a_large_frame_closes_and_an_unknown_type_does_not(relay: Running, db: Connection, user: UUID) -> None:
     async with relay.peer(user) as peer:
         await peer.say(type="later", x="y" * 3000)
         expire(db, user)
@@ -103,7 +176,7 @@ async def test_large_frames_end_it_and_unknown_types_do_not(relay: Running, db: 
         assert peer.closed[0] == 1009
 
 
-async def test_a_flood_of_frames_ends_it(relay: Running, user: UUID) -> None:
+async def test_a_flood_of_frames_closes_with_4029(relay: Running, user: UUID) -> None:
     async with relay.peer(user) as peer:
         with suppress(ConnectionClosed):
             for _ in range(20_000):
@@ -122,7 +195,7 @@ async def refused(relay: Running, path: str = "", **headers: str) -> int:
         return error.response.status_code
 
 
-async def test_origins(start_relay: StartRelay) -> None:
+async def test_only_own_and_listed_origins_are_accepted(start_relay: StartRelay) -> None:
     relay = await start_relay(origins="https://app.example,http://localhost:3000")
     assert relay.relay.bind
     port = relay.relay.bind[1]
@@ -151,22 +224,18 @@ async def test_a_token_in_the_url_is_refused_and_not_logged(
     assert token not in answer.text
 
 
-async def test_limits_per_user_and_in_all(start_relay: StartRelay, user: UUID) -> None:
+async def test_connections_above_the_limits_are_refused(start_relay: StartRelay, user: UUID) -> None:
     relay = await start_relay(max_sockets=3, max_sockets_per_user=2)
-    async with relay.peer(user), relay.peer(user):
-        async with relay.peer(user) as third:
-            assert third.closed
-            assert third.closed[0] == 4029
-            assert third.closed[1]["retryAfterMs"] >= 5000
-        async with relay.peer(uuid4()) as other, relay.peer(uuid4()) as fourth:
-            assert other.closed is None
-            assert fourth.closed
-            assert fourth.closed[0] == 4029
+    async with relay.peer(user), relay.peer(user), relay.peer(uuid4()) as other, relay.peer(uuid4()) as fourth:
+        assert other.closed is None
+        assert fourth.closed
+        assert fourth.closed[0] == 4029
+        assert fourth.closed[1]["retryAfterMs"] >= 5000
     async with relay.peer(user) as again:
         assert again.closed is None
 
 
-async def test_tokens_run_out_are_renewed_and_never_by_somebody_else(start_relay: StartRelay, user: UUID) -> None:
+async def test_a_token_is_renewed_by_its_user_only(start_relay: StartRelay, user: UUID) -> None:
     relay = await start_relay(token_grace_seconds=0)
     async with relay.peer(user, token=make_token(user, exp=time.time() + 2)) as peer:
         await peer.until(lambda it: it.of("auth_expiring"))
@@ -197,7 +266,9 @@ async def test_a_blocked_users_refresh_is_refused(relay: Running, db: Connection
         assert peer.closed == (4401, {"retryAfterMs": 1000})
 
 
-async def test_events_over_http(relay: Running, db: Connection, user: UUID) -> None:
+async def test_events_over_http_replays_and_refuses_like_the_websocket(
+    relay: Running, db: Connection, user: UUID
+) -> None:
     expire(db, user, uuid4(), user)
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {make_token(user)}"}) as client:
         first = (await client.get(relay.http("/events"))).json()
@@ -219,7 +290,7 @@ async def test_events_over_http(relay: Running, db: Connection, user: UUID) -> N
 
 
 def raw_client(relay: Running, user: UUID, buffer: int = 4096) -> socket.socket:
-    """A client that has shaken hands and then doesn't read, with little buffer."""
+    """A client that does not read after its handshake, with a small buffer."""
     assert relay.relay.bind
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -232,7 +303,7 @@ def raw_client(relay: Running, user: UUID, buffer: int = 4096) -> socket.socket:
     return raw
 
 
-async def test_a_client_that_does_not_read_is_cut_and_nobody_waits(
+async def test_a_client_that_does_not_read_is_cut_and_others_do_not_wait(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
     relay = await start_relay(stuck_seconds=1)
@@ -270,7 +341,7 @@ async def test_a_client_that_does_not_read_costs_at_most_256_kib(relay: Running,
 
 
 @pytest.mark.parametrize("kind", ["push", "stock"])
-async def test_a_client_cut_for_bytes_is_counted_and_told_if_it_reads_on(
+async def test_a_client_cut_for_unread_bytes_is_counted_and_gets_the_code_if_it_reads(
     start_relay: StartRelay, db: Connection, user: UUID, kind: str
 ) -> None:
     relay = await start_relay(sockets=kind)
@@ -292,7 +363,7 @@ async def test_a_client_cut_for_bytes_is_counted_and_told_if_it_reads_on(
     assert received[at - 4 : at] == bytes([0x88, len(received) - at + 2]) + (4008).to_bytes(2)
 
 
-async def test_a_slow_reader_that_reads_is_not_cut(start_relay: StartRelay, db: Connection, user: UUID) -> None:
+async def test_a_slow_client_that_reads_is_not_cut(start_relay: StartRelay, db: Connection, user: UUID) -> None:
     relay = await start_relay(stuck_seconds=1.5)
     with raw_client(relay, user, 16_384) as raw:
         raw.setblocking(False)

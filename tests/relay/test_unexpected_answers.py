@@ -1,4 +1,4 @@
-"""The database answers other than agreed: told by /readyz, retried; the process and its other clients go on (REVIEW R13)."""
+"""Unexpected answers of the database: reported by /readyz and retried; process and other clients continue (REVIEW R13)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ANSWERS = {
 
 @contextmanager
 def replaced(db: Connection, function: str, body: str) -> Iterator[None]:
-    """One of the relay's functions answers otherwise, as after half an upgrade."""
+    """One of the relay's functions returns something else, as after half an upgrade."""
     name = function.partition("(")[0]
     row = db.execute(
         "select pg_get_function_result(oid) as result from pg_proc where proname = %s"
@@ -61,7 +61,9 @@ def replaced(db: Connection, function: str, body: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-async def test_the_process_and_its_clients_outlive_it(relay: Running, db: Connection, user: UUID, kind: str) -> None:
+async def test_an_unexpected_answer_ends_neither_the_process_nor_its_clients(
+    relay: Running, db: Connection, user: UUID, kind: str
+) -> None:
     async with relay.peer(user) as joined:
         with replaced(db, *ANSWERS[kind]):
             expire(db, uuid4())  # wakes it up
@@ -80,7 +82,7 @@ async def test_the_process_and_its_clients_outlive_it(relay: Running, db: Connec
         await joined.until(lambda it: it.events, 10)
 
 
-async def test_one_users_row_that_raises_is_closed_and_the_others_of_its_batch_join(
+async def test_a_client_whose_row_raises_is_closed_and_the_others_of_its_batch_join(
     relay: Running, db: Connection, user: UUID
 ) -> None:
     """R1: a batch is halved until the row at fault is alone; it gets 1011."""

@@ -141,8 +141,7 @@ def test_stable_id_survives_the_epoch(db: Connection) -> None:
     session(db, "-1 second")
     announce(db)
     first = events(db)[0]
-    db.execute("delete from after_hours.events; delete from after_hours.epoch_marker")
-    db.execute("update public.after_hours_sessions set expired_for = null")
+    db.execute("delete from after_hours.events; delete from after_hours.epoch_marker")  # a standby that lagged behind
     announce(db)
     again = events(db)[0]
     assert again.uid == first.uid
@@ -161,7 +160,9 @@ def test_next_due_is_the_warning_then_the_end(db: Connection) -> None:
     row = db.execute("select expires_at from public.after_hours_sessions where id = %s", (chat,)).fetchone()
     assert row is not None
     assert announce(db).next_due == row.expires_at - timedelta(minutes=2)
-    db.execute("update public.after_hours_sessions set warned_for = expires_at")
+    db.execute("update after_hours.settings set warning_lead = '11 minutes'")
+    assert announce(db).expiring == 1
+    db.execute("update after_hours.settings set warning_lead = '2 minutes'")
     assert announce(db).next_due == row.expires_at
 
 
@@ -190,10 +191,10 @@ def test_row_that_raises_is_set_aside_and_the_others_go_out(db: Connection) -> N
     db.execute("""
         create function public.refuse() returns trigger language plpgsql as
         $$ begin raise exception 'not this one' using errcode = 'ZZ001'; end $$;
-        create trigger refuse before update on public.after_hours_sessions
-        for each row when (old.end_reason = 'cursed') execute function public.refuse()""")
+        create trigger refuse before insert on after_hours.events
+        for each row when (new.body like '%"moderation"%') execute function public.refuse()""")
     try:
-        cursed = session(db, "-2 seconds", ended="-2 seconds", reason="cursed")
+        cursed = session(db, "-2 seconds", ended="-3 seconds", reason="moderation")
         for _ in range(6):
             session(db, "-1 second")
         assert announce(db).expired == 6
@@ -279,3 +280,39 @@ def test_tick_mode_announces_once_and_returns(db: Connection, connect: Connect) 
     assert events(db) == []
     jobs.execute("call after_hours.announce_loop('0.25 s')")
     assert len(events(db)) == 1
+
+
+def test_a_copy_announces_and_pushes_nothing_before_it_is_released(db: Connection, connect: Connect) -> None:
+    """As after pg_dump into another cluster: the epochs are those of a server with another system identifier."""
+    db.execute("update after_hours.epochs set system_identifier = 1")
+    session(db, "-1 second")
+    jobs = connect("after_hours_jobs")
+    jobs.execute("call after_hours.announce_loop('0.25 s')")  # would last up to two minutes if it did not look
+    with pytest.raises(psycopg.Error, match="nothing is announced in it") as caught:
+        announce(db)
+    assert caught.value.sqlstate == "AH044"
+    with pytest.raises(psycopg.Error, match="nothing is pushed from it"):
+        db.execute("select * from after_hours.push_claim('test')")
+    assert events(db) == []
+    health = "select check_name from after_hours.health where detail ~ 'copy|identity' and not ok order by 1"
+    assert [row.check_name for row in db.execute(health)] == ["announcing", "brake"]
+    db.execute("select after_hours.arm('it takes the place of the original')")
+    assert announce(db).expired == 1
+    assert db.execute(health).fetchall() == []
+
+
+@pytest.mark.parametrize("status", ["braked", "paused"])
+def test_a_run_that_did_nothing_here_does_not_release_a_copy(db: Connection, status: str) -> None:
+    db.execute("update after_hours.epochs set system_identifier = 1")
+    db.execute(
+        "insert into after_hours.purge_runs (trigger, status, lease_until, run_by, backend_pid, retention, cutoff, batch_size, "
+        "system_identifier, database_name) select 'schedule', %s, now(), 'x', 1, '30 days', now(), 1, i.* from after_hours.database_identity() as i",
+        (status,),
+    )
+    assert db.execute("select after_hours.is_copy()").fetchone() == (True,)
+
+
+def test_a_restart_of_the_server_makes_no_copy(db: Connection) -> None:
+    db.execute("update after_hours.epochs set server_started_at = server_started_at - interval '1 day'")
+    session(db, "-1 second")
+    assert announce(db).expired == 1

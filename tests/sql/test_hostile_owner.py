@@ -107,7 +107,7 @@ def hostile(db: Connection) -> Iterator[Connection]:
 
 
 def plant(db: Connection, kind: str, table: str) -> None:
-    column = {"after_hours_sessions": "expired_for", "after_hours_matches": "expires_at", "after_hours_messages": "id"}[
+    column = {"after_hours_sessions": "ended_at", "after_hours_matches": "expires_at", "after_hours_messages": "id"}[
         table
     ]
     event = "update" if table == "after_hours_sessions" else "delete"
@@ -139,8 +139,9 @@ def test_nothing_of_the_tables_owner_runs_with_our_rights(hostile: Connection, k
         hostile.execute(call)
         hostile.execute("reset session authorization")
     assert won(hostile) == []
-    if table == "after_hours_sessions" or kind in RUNS_ON_DELETE:
-        assert value(hostile, "select is_called from hostile.ran") or kind == "default", "the code must have run"
+    has_run = value(hostile, "select is_called from hostile.ran")
+    # announcing changes no row of the application
+    assert has_run == (table != "after_hours_sessions" and kind in RUNS_ON_DELETE), "the code must have run"
     assert value(hostile, "select count(*) from after_hours.events where session_id = %s", over) == 1
     assert value(hostile, "select count(*) from public.after_hours_matches where id = %s", held) == 1
     assert value(hostile, "select count(*) from public.after_hours_matches where id = %s", match) == 0
@@ -148,10 +149,9 @@ def test_nothing_of_the_tables_owner_runs_with_our_rights(hostile: Connection, k
 
 
 @pytest.mark.parametrize("setting", ["search_path", "row_security"])
-@pytest.mark.parametrize("table", ["after_hours_matches", "after_hours_sessions"])
-def test_a_trigger_cannot_change_where_our_routines_look(hostile: Connection, table: str, setting: str) -> None:
+def test_a_trigger_cannot_change_where_our_routines_look(hostile: Connection, setting: str) -> None:
     """An ordinary SET in a trigger outlives the function's own SET clause: the row is set aside, the setting undone."""
-    over, match = session(hostile, "-1 second"), make_match(hostile)
+    match = make_match(hostile)
     new = "hostile, pg_catalog" if setting == "search_path" else "on"
     hostile.execute(
         "create function hostile.turn() returns trigger language plpgsql as "
@@ -159,18 +159,10 @@ def test_a_trigger_cannot_change_where_our_routines_look(hostile: Connection, ta
         "alter function hostile.turn() owner to hostile_owner"
     )
     hostile.execute(
-        f"create trigger h before update or delete on public.{table} for each row execute function hostile.turn()"
+        "create trigger h before delete on public.after_hours_matches for each row execute function hostile.turn()"
     )
     before = value(hostile, f"show {setting}")
-    hostile.execute("select * from after_hours.announce_due()")
     hostile.execute("call after_hours.purge()")
     assert value(hostile, f"show {setting}") == before
-    if table == "after_hours_matches":
-        assert value(hostile, "select detail from after_hours.not_purged where match_id = %s", match).startswith(
-            "AH016"
-        ) or (
-            "search_path or row_security"
-            in value(hostile, "select detail from after_hours.not_purged where match_id = %s", match)
-        )
-    else:
-        assert value(hostile, "select sqlstate from after_hours.set_aside where session_id = %s", over) == "AH016"
+    detail = value(hostile, "select detail from after_hours.not_purged where match_id = %s", match)
+    assert "AH016" in detail or "search_path or row_security" in detail

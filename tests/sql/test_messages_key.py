@@ -147,13 +147,13 @@ def test_both_shapes_pass_the_preflight_and_are_purged(old_key: Connection) -> N
         old_key.execute(preflight.encode())
         run = purge(old_key)
         assert (run.status, run.matches, run.messages) == ("succeeded", 20, 60)
-        assert value(old_key, "select ok from after_hours.check_schema() where check_name = 'indexes'")
+        assert value(old_key, "select ok from after_hours.check_indexes() where check_name = 'indexes'")
 
 
 def test_a_lost_index_is_a_row_of_health(db: Connection) -> None:
     db.execute("drop index public.after_hours_messages_match_id_idx")
     try:
-        row = db.execute("select * from after_hours.check_schema() where check_name = 'indexes'").fetchone()
+        row = db.execute("select * from after_hours.check_indexes() where check_name = 'indexes'").fetchone()
         assert row is not None
         assert not row.ok
         assert "led by match_id" in row.detail

@@ -169,7 +169,7 @@ def test_one_step_back_brings_the_stored_text(empty: Migrated) -> None:
     assert empty.query("select after_hours.iso_utc('2026-11-24 03:00Z')") == [("2026-11-24T03:00:00.000Z",)]
 
 
-ROLES = ("owner", "eraser", "jobs", "app", "relay", "moderator", "dba")
+ROLES = ("owner", "eraser", "jobs", "app", "relay", "push", "moderator", "dba")
 STRANGER = "create role after_hours_stranger login"
 
 
@@ -380,17 +380,26 @@ def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Pa
         events = empty.query("select session_id::text, type from after_hours.events order by id")
         assert len(events) == len(set(events)), "nothing is announced twice"
         ends = sorted(session[-1] for session, kind in events if kind == "after_hours:session_expired")
+        with pytest.raises(psycopg.Error, match="nothing is announced in it"):
+            empty.query("select expired from after_hours.announce_due()")
+        (announcing,) = empty.query("select ok, detail from after_hours.health where check_name = 'announcing'")
+        assert announcing == (False, "this is a copy of another database: nothing is announced, purged or pushed in it")
+        empty.query("select after_hours.arm('it takes the place of the original')")
         due = empty.query("select expired from after_hours.announce_due()")[0][0]
         assert (len(ends) + due, set(ends) <= set("1234")) == (4, True), (
             "what was due and not announced is announced now"
         )
         after = {table: sorted(empty.query(f"select t::text from {table} as t")) for table in tables}
-        kept = set(tables) - {"public.after_hours_sessions", "after_hours.events"}  # marks and new events
+        kept = set(tables) - {"public.after_hours_sessions", "after_hours.events"}  # marks are gone, new events
+        kept -= {"after_hours.settings", "after_hours.settings_log"}
+        assert empty.query(
+            "select setting, new_value from after_hours.settings_log order by changed_at desc limit 1"
+        ) == [("announce_batch", "2000")]
         assert {table: after[table] for table in kept} == {table: before[table] for table in kept}
         assert set(before["after_hours.events"]) <= set(after["after_hours.events"])
         assert empty.query("select bool_and(ok) from after_hours.verify_evidence()") == [(True,)]
         empty.query("select after_hours.resume_job('purge')")
-        empty.query("call after_hours.purge(p_override_brake => 'another cluster')")
+        empty.query("call after_hours.purge()")
         left = empty.query("select right(id::text, 1) from public.after_hours_matches order by id")
         assert left == [("2",), ("3",)], "saved and held; the overdue one is deleted"
     finally:

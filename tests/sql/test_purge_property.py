@@ -80,7 +80,7 @@ BROKEN = """
 
 
 class Session:
-    """A connection that works in a thread of its own, since what it does may have to wait for somebody."""
+    """A connection that works in a thread of its own, since its statements may wait for locks."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -112,7 +112,7 @@ class Session:
         return self.thread is not None
 
     def wait(self) -> None:
-        """Until it has done what it was told."""
+        """Wait until its statement has ended."""
         if self.thread is not None:
             self.thread.join(20)
             assert not self.is_busy(), "stuck"
@@ -235,7 +235,7 @@ class PurgeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stopped_at is not None)
     @rule(step=st.sampled_from(STEPS))
     def go_on(self, step: str) -> None:
-        """The batch goes on, to a later step or to its end."""
+        """The batch continues, to a later step or to its end."""
         self.control.execute("select pg_advisory_lock(4711, hashtext(%s))", (step,)) if step > str(
             self.stopped_at
         ) else None
@@ -304,7 +304,7 @@ class PurgeMachine(RuleBasedStateMachine):
                         session.thread.join(2)
             self.moderator.wait()
             self.promises()
-            # P7: nobody is in the way any more, so all that the plain rule names goes, and nothing else
+            # P7: no other transaction is open, so exactly what the plain rule names is deleted
             due = ids(self.eye, DUE)
             before = ids(self.eye)
             referenced = ids(self.eye, "select match_id from test.reports")

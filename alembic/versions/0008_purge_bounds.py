@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from apply import change_text, execute
 
-revision = "0006"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0007"
 routines_run_one_step_back = True
 
-FILE = "0006_purge_bounds.sql"
-SHA256 = "5d405e41cd309f12ed62ac90ce9f5ffa8e3c00cde87679b77fc744c4775bf29c"
+FILE = "0008_purge_bounds.sql"
+SHA256 = "9d884a1721dd66b0e7e55390a694e76be080044f22e9358e7816c5fc36d56cc3"
 
 
 def upgrade() -> None:

@@ -1,0 +1,33 @@
+create or replace function after_hours.check_set_aside()
+returns table (check_name text, ok boolean, detail text, next_command text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_aside record;
+begin
+    -- Purpose: check that announcing raised no error.
+    -- Returns: one row.
+    -- Locks:   none.
+    -- Access:  after_hours_dba.
+    check_name := 'set_aside';
+    select count(*) as n, min(a.first_at) as first_at, (array_agg(a.message))[1] as message
+    into v_aside
+    from after_hours.set_aside as a;
+    ok := v_aside.n = 0;
+    detail := case
+        when ok then 'no announcement has raised an error'
+        else format('%s sessions could not be announced since %s: %s', v_aside.n, after_hours.iso_utc(v_aside.first_at),
+            left(v_aside.message, 200))
+    end;
+    next_command := case when not ok then 'select * from after_hours.set_aside; fix the cause; they are retried automatically' end;
+    return next;
+end
+$$;
+comment on function after_hours.check_set_aside() is
+'Health check: sessions whose announcement raised an error. Read it as view after_hours.health.';
+alter function after_hours.check_set_aside() owner to after_hours_owner;
+revoke all on function after_hours.check_set_aside() from public;
+grant execute on function after_hours.check_set_aside() to after_hours_dba;

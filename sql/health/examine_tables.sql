@@ -1,0 +1,40 @@
+create or replace function after_hours.examine_tables()
+returns table (subject text, ok boolean, finding text, advice text)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Purpose: examine the application's tables: vacuum and indexes.
+    -- Returns: a row per table, and one per invalid index.
+    -- Locks:   none; reads the catalog.
+    -- Access:  internal.
+    with tables as (
+        select c.*
+        from pg_class as c
+        where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+            and c.relname in ('after_hours_sessions', 'after_hours_matches', 'after_hours_messages')
+    )
+
+    select
+        'vacuum of ' || c.oid::regclass, w.is_tuned, coalesce(array_to_string(c.reloptions, ', '), 'the server''s defaults'),
+        case when not w.is_tuned then
+            format('alter table %s set (autovacuum_vacuum_scale_factor = 0.02);', c.oid::regclass)
+        end
+    from tables as c
+    cross join lateral (
+        select coalesce(array_to_string(c.reloptions, ',') ~ 'autovacuum_vacuum_scale_factor', false)
+            or c.reltuples < 100000 as is_tuned
+    ) as w
+    union all
+    select
+        'index ' || i.indexrelid::regclass, false, 'invalid: a CREATE INDEX CONCURRENTLY was interrupted',
+        format('reindex index concurrently %s;', i.indexrelid::regclass)
+    from pg_index as i
+    join tables as c on c.oid = i.indrelid
+    where not i.indisvalid;
+$$;
+comment on function after_hours.examine_tables() is
+'Vacuum settings of the application''s tables, and their invalid indexes. Internal, used by doctor().';
+alter function after_hours.examine_tables() owner to after_hours_owner;
+revoke all on function after_hours.examine_tables() from public;
