@@ -12,6 +12,7 @@ from alembic import op
 from alembic.util import CommandError
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
+INDEX = re.compile(r"create (?:unique )?index concurrently if not exists (?P<index>\w+)\s+on (?P<schema>\w+)\.")
 INCLUDE = re.compile(r"^\\ir\s+(\S+)\s*$", re.MULTILINE)
 
 
@@ -85,9 +86,25 @@ def execute(text: str) -> None:
 
 
 def execute_each(text: str) -> None:
-    """Send each statement in a transaction of its own, as CREATE INDEX CONCURRENTLY needs; plain statements only."""
+    """Send each statement in a transaction of its own, as CREATE INDEX CONCURRENTLY needs; plain statements only.
+
+    An interrupted one leaves an invalid index, which IF NOT EXISTS would keep: it is dropped first.
+    """
     assert "$$" not in text, "a file of this kind holds plain statements only"
     with op.get_context().autocommit_block():
         for statement in re.split(r";\s*\n", text):
+            if found := INDEX.search(statement):
+                drop_if_invalid(found["index"], found["schema"])
             if re.sub(r"--.*", "", statement).strip():
                 execute(statement + ";")
+
+
+def drop_if_invalid(index: str, schema: str) -> None:
+    """Drop what an interrupted CREATE INDEX CONCURRENTLY has left."""
+    if op.get_context().as_sql:
+        return
+    driver = op.get_bind().connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    query = "select from pg_index where indexrelid = to_regclass(%s) and not indisvalid"
+    if driver.execute(query, (f"{schema}.{index}",)).fetchone() is not None:
+        execute(f"drop index concurrently {schema}.{index};")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import uuid
 import zipfile
 from pathlib import Path
@@ -45,6 +46,14 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = [f"{venv}/bin/pip", "install", "--quiet", "-c", f"{REPO}/constraints.txt", str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=300)
     return venv / "bin"
+
+
+def test_one_version_for_all_that_is_shipped() -> None:
+    version = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"]
+    shipped = {
+        path.parent.name: json.loads(path.read_text())["version"] for path in REPO.glob("clients/*/package.json")
+    }
+    assert shipped == {"browser": version, "socketio": version}
 
 
 def clean_environment(**more: str) -> dict[str, str]:

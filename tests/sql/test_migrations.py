@@ -477,3 +477,55 @@ def test_jobs_are_installed_once_and_followed(shared: Migrated) -> None:
         shared.query("select * from after_hours.install_jobs()")
     assert caught.value.sqlstate == "AH036"
     shared.query("update cron.job set database = current_database() where jobname like 'after_hours_purge@%'")
+
+
+KILLER = """
+    create sequence public.test_statements;
+    create function public.test_kill() returns event_trigger language plpgsql as $$ begin
+        if nextval('public.test_statements') = {nth} then perform pg_terminate_backend(pg_backend_pid()); end if;
+    end $$;
+    create event trigger test_kill on ddl_command_end execute function public.test_kill()
+"""
+UNDO_KILLER = "drop event trigger if exists test_kill; drop function if exists public.test_kill(); drop sequence if exists public.test_statements"
+
+
+def kill_upgrade(migrated: Migrated, nth: int) -> tuple[int, bool]:
+    """An upgrade whose backend ends after its n-th DDL statement; how many there were, and whether it was killed."""
+    with migrated.instance.connect() as db:
+        db.execute(KILLER.format(nth=nth).encode())
+        try:
+            done = migrated.alembic("upgrade", "head", check=False)
+            row = db.execute("select last_value from public.test_statements").fetchone()
+        finally:
+            db.execute(UNDO_KILLER)
+    assert row is not None
+    return row[0], done.returncode != 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("start", ["nothing", "the revision before"])
+def test_an_upgrade_that_is_killed_leaves_what_works_and_can_be_repeated(empty: Migrated, start: str) -> None:
+    """Each revision is a transaction, and so are all routines together: between two of them the older routines run."""
+
+    def begin() -> None:
+        if start == "nothing":
+            empty.alembic("downgrade", "base")
+        else:
+            empty.alembic("downgrade", "-1")
+
+    empty.alembic("upgrade", "head")
+    after = empty.schema()
+    begin()
+    statements, was_killed = kill_upgrade(empty, 0)
+    assert not was_killed
+    assert empty.schema() == after
+    # in the first revision, at its end, in the indexes, in the routines; all of them were tried once
+    for nth in (20, statements // 10, statements // 2) if start == "nothing" else (1, statements):
+        begin()
+        seen, was_killed = kill_upgrade(empty, nth)
+        assert (seen, was_killed) == (nth, True)
+        if empty.query("select to_regclass('after_hours.health') is not null")[0][0]:
+            assert empty.query("select check_name from after_hours.health where detail like 'can''t be checked%'") == []
+            empty.query("select * from after_hours.announce_due()")
+        empty.alembic("upgrade", "head")
+        assert empty.schema() == after, f"repeated after statement {nth} of {statements}"
