@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "a0878b8569e83639481e992161db706f57121f49f223e95a526088e773665031"
+SHA256 = "18875d05f0d49bccd413e60f535655812fe01d700c89decb6d38fd16c01a997c"
 
 
 def upgrade() -> None:

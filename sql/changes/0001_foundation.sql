@@ -77,13 +77,14 @@ create table if not exists public.after_hours_matches (
 )
 with (autovacuum_vacuum_scale_factor = 0.02);
 
+-- Key and index apart: the index on match_id is not unique, so that btree stores each match once (deduplication). With
+-- (match_id, id) as the key both together are 1.8 times as large, and counting, deleting and the foreign key's check cost more.
 create table if not exists public.after_hours_messages (
+    id bigint generated always as identity primary key,
     match_id uuid not null,
-    id bigint generated always as identity,
     sender_id uuid not null,
     body text not null,
-    created_at timestamptz not null default now(),
-    primary key (match_id, id)
+    created_at timestamptz not null default now()
 )
 with (autovacuum_vacuum_scale_factor = 0.02);
 
@@ -98,6 +99,12 @@ begin
         where not exists (select from after_hours_found as f where f.tab = w.tab)
     loop
         execute format('comment on table public.%I is %L', v_table, 'After Hours created this table.');
+        if v_table = 'after_hours_messages' then
+            create index after_hours_messages_match_id_idx on public.after_hours_messages (match_id);
+            -- 50 messages per match. A match's messages lie close together, so ANALYZE, which samples pages, sees far too few
+            -- matches; "where match_id = … order by id desc limit 50" would then be planned as a backward scan of the key.
+            alter table public.after_hours_messages alter column match_id set (n_distinct = -0.02);
+        end if;
     end loop;
     foreach v_column in array array['ended_at timestamptz', 'end_reason text', 'warned_for timestamptz', 'expired_for timestamptz']
     loop
@@ -145,7 +152,7 @@ create table after_hours.settings (
     receipt_retention interval not null default '7 days' check (receipt_retention >= interval '1 hour'),
     tombstone_retention interval not null default '1 year' check (tombstone_retention >= interval '1 day'),
     purge_batch_max integer not null default 2000 check (purge_batch_max between 1 and 10000),
-    purge_batch_target interval not null default '30 milliseconds'
+    purge_batch_target interval not null default '60 milliseconds'
     check (purge_batch_target between interval '5 milliseconds' and interval '5 seconds'),
     purge_max_nap interval not null default '1 second' check (purge_max_nap between interval '0' and interval '1 minute'),
     purge_max_lag bigint not null default 67108864 check (purge_max_lag > 0),

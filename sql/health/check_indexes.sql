@@ -32,6 +32,16 @@ begin
         format('drop index concurrently if exists public.%s; then run sql/changes/0002_indexes.sql again with psql',
             split_part(v_invalid, ',', 1))
     end;
+    if ok and not exists (
+        select
+        from pg_index as i
+        join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] and a.attname = 'match_id'
+        where i.indrelid = to_regclass('public.after_hours_messages') and i.indisvalid and i.indpred is null
+    ) then
+        ok := false;
+        detail := 'public.after_hours_messages has no index led by match_id: each deleted match reads the whole table';
+        next_command := 'create index concurrently after_hours_messages_match_id_idx on public.after_hours_messages (match_id);';
+    end if;
     return next;
 end
 $$;

@@ -25,7 +25,7 @@ begin
     -- Purpose: delete overdue matches with their messages, one short transaction after another, until none is left or the
     --          time is up. Ctrl-C is safe at any moment: the next call continues.
     --          A procedure that COMMITs can't have a SET clause: each transaction sets its search_path first.
-    -- Locks:   those of purge_batch(), for some 40 ms at a time; none while it sleeps.
+    -- Locks:   those of purge_batch(), for some 60 ms at a time; none while it sleeps.
     -- Access:  after_hours_dba, after_hours_jobs.
     set local search_path = pg_catalog, pg_temp;
     -- inside a transaction block nothing can be committed: detect it before anything is done

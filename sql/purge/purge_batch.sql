@@ -10,7 +10,7 @@ set row_security = off
 set lock_timeout = '50ms'
 -- candidates must come from the keyset's index: over a sequential scan FOR UPDATE SKIP LOCKED locks in any order
 set enable_seqscan = off
-set jit = off -- JIT compilation takes longer than a batch of 25 ms
+set jit = off -- JIT compilation takes longer than a batch
 as $$
 declare
     c_lease constant interval := '1 minute';

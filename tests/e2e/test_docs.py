@@ -69,7 +69,14 @@ def test_sql_of_the_operators_pages_runs(make_instance: Callable[..., Instance],
             {"match": MATCH, "purged": PURGED, "user": USER},
         )
     for name in ("operations", "configuration"):
-        blocks = re.findall(r"^( *)```sql\n(.*?)^ *```", (REPO / "docs" / f"{name}.md").read_text(), re.M | re.S)
+        # the section that an owner of an older table needs has a test of its own, tests/sql/test_messages_key.py
+        document = re.sub(
+            r"^## The key of the messages\n.*?(?=^## )",
+            "",
+            (REPO / "docs" / f"{name}.md").read_text(),
+            flags=re.M | re.S,
+        )
+        blocks = re.findall(r"^( *)```sql\n(.*?)^ *```", document, re.M | re.S)
         assert blocks
         text = "\n".join(block for _, block in blocks)
         for placeholder, value in (("MATCH_ID", MATCH), ("PURGED_ID", PURGED), ("USER_ID", USER)):

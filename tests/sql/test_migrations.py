@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tests.sql.test_messages_key import online_change
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -56,6 +58,11 @@ class Migrated:
         jobs = self.query("select jobname, schedule, command, username, active from cron.job order by jobname")
         lines = [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict", "-- Dumped"))]
         return "\n".join([*lines, *map(str, jobs)])
+
+
+def schema_lines(schema: str) -> list[str]:
+    """The lines of a schema without their order and without the commas that depend on it."""
+    return sorted(line.rstrip(",") for line in schema.splitlines())
 
 
 DROP_TABLES = "; ".join(
@@ -361,7 +368,12 @@ def test_a_database_at_0004_upgrades_with_its_rows(empty: Migrated, tmp_path: Pa
     assert [table for table in tables if not before[table]] == ["after_hours.hold_log"]
     try:
         empty.alembic("upgrade", "head")
-        assert sorted(empty.schema().splitlines()) == sorted(fresh.splitlines()), "in whatever order rights were given"
+        # the messages keep their own key; given the new one, only the order of columns and rights differs from a new installation
+        with empty.instance.connect() as connection:
+            for statement in online_change():
+                if "after_hours.settings" not in statement:
+                    connection.execute(statement.encode())
+        assert schema_lines(empty.schema()) == schema_lines(fresh)
         assert empty.query("select version_num from public.alembic_version") == []
         with empty.instance.connect() as connection:
             connection.execute("select after_hours.uninstall_jobs()")
