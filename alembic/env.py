@@ -29,6 +29,7 @@ SETTINGS = (
 )
 # The application may use Alembic with its defaults: its alembic_version is never touched.
 VERSION_TABLE, VERSION_SCHEMA = "after_hours_alembic_version", "public"
+SCHEDULER = os.environ.get("AFTER_HOURS_SCHEDULER", "pg_cron")  # ticker: a first installation without pg_cron
 INSERT_LEDGER = "insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values (%s, %s, %s)"
 
 
@@ -63,6 +64,7 @@ def connect() -> psycopg.Connection[Any]:
         # what a database or a role may have as its default, and the files of sql/ do not expect
         for setting in SETTINGS:
             connection.execute(f"set {setting}".encode())
+        connection.execute("select set_config('after_hours.scheduler', %s, false)", (SCHEDULER,))
         connection.commit()
     except DsnError as error:
         raise CommandError(f"AFTER_HOURS_DSN: {error}") from None

@@ -14,6 +14,7 @@ set local client_min_messages = warning;
 \ir common/database_identity.sql
 \ir common/known_identity.sql
 \ir common/is_copy.sql
+\ir common/is_ticker.sql
 \ir health/list_missing.sql
 \ir health/assert_access.sql
 
@@ -96,6 +97,11 @@ set local client_min_messages = warning;
 \ir jobs/trim_logs.sql
 \ir jobs/trim_job_runs.sql
 \ir jobs/housekeeping.sql
+\ir jobs/last_planned.sql
+\ir jobs/ticker_beat.sql
+\ir jobs/ticker_claim.sql
+\ir jobs/ticker_finish.sql
+\ir jobs/trim_ticker_runs.sql
 \ir jobs/install_jobs.sql
 \ir jobs/uninstall_jobs.sql
 \ir jobs/plan.sql
@@ -162,6 +168,7 @@ set local client_min_messages = warning;
 \ir health/list_gauges.sql
 \ir relay/relay_status.sql
 \ir health/examine_server.sql
+\ir health/examine_pg_cron.sql
 \ir health/examine_jobs.sql
 \ir health/examine_access.sql
 \ir health/list_exposures.sql

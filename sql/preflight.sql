@@ -15,6 +15,7 @@ declare
     v_can boolean;
     v_jobs_by_admin boolean := false;
     v_has_cron boolean;
+    v_is_ticker boolean;
     v_cron_in text;
     v_table record;
     v_row record;
@@ -66,8 +67,16 @@ begin
 
     -- Roles. A missing one is created by the first revision if this role has CREATEROLE. Three of them will own our
     -- objects: their rights must be usable here, and from PostgreSQL 16 on SET ROLE as well; being a member is not enough.
+    v_is_ticker := coalesce(current_setting('after_hours.scheduler', true), '') = 'ticker';
+    if exists (
+        select
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = to_regclass('after_hours.settings') and a.attname = 'scheduler'
+    ) then
+        execute 'select scheduler = ''ticker'' from after_hours.settings' into v_is_ticker;
+    end if;
     v_can := v_super or (c_version < 160000 and v_createrole) or pg_has_role('pg_monitor', 'member with admin option');
-    if not v_can and not exists (
+    if not v_can and not v_is_ticker and not exists (
         select
         from pg_catalog.pg_roles as r
         where r.rolname = 'after_hours_jobs' and pg_has_role(r.oid, 'pg_monitor', 'member')
@@ -151,13 +160,15 @@ begin
     v_has_cron := exists (select from pg_catalog.pg_extension as e where e.extname = 'pg_cron');
     v_can := v_super or pg_has_role('pg_read_all_settings', 'usage');
     v_cron_in := (select s.setting from pg_catalog.pg_settings as s where s.name = 'cron.database_name');
-    if v_can and v_cron_in is null then
+    if v_is_ticker then
+        null; -- after-hours tick runs the jobs
+    elsif v_can and v_cron_in is null then
         v_groups := v_groups || c_server;
         v_lines := v_lines || format('shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', then restart '
-            '(Debian: apt-get install postgresql-%s-cron)', c_database, c_version / 10000);
+            '(Debian: apt-get install postgresql-%s-cron). Without pg_cron: after-hours migrate --ticker', c_database, c_version / 10000);
     elsif v_cron_in <> c_database then
         v_groups := v_groups || c_server;
-        v_lines := v_lines || format('cron.database_name = ''%s'', then restart; or install into %s, where pg_cron runs',
+        v_lines := v_lines || format('cron.database_name = ''%s'', then restart; or install into %s, where pg_cron runs. Without pg_cron: after-hours migrate --ticker',
             c_database, v_cron_in);
     elsif not v_has_cron then
         begin
@@ -169,7 +180,8 @@ begin
             when others then
                 v_groups := v_groups || c_admin;
                 v_lines := v_lines || format(
-                    'create extension pg_cron; grant usage on schema cron to %I with grant option; -- tried here: %s', c_me, sqlerrm
+                    'create extension pg_cron; grant usage on schema cron to %I with grant option; -- tried here: %s. '
+                        'Without pg_cron: after-hours migrate --ticker', c_me, sqlerrm
                 );
         end;
     elsif not has_schema_privilege('cron', 'usage with grant option') and not exists (

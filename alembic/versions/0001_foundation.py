@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "18875d05f0d49bccd413e60f535655812fe01d700c89decb6d38fd16c01a997c"
+SHA256 = "fdb100695f38c3b5fe92dc2f414dcc111c59eed2af97af520dfbb295da3fb742"
 
 
 def upgrade() -> None:

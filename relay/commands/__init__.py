@@ -16,6 +16,7 @@ MODULES = {
     "status": "inspect",
     "doctor": "inspect",
     "purge": "purge",
+    "tick": "tick",
     "push": "push",
 }
 EPILOG = """\b

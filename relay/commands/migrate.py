@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,9 +62,12 @@ def preflight() -> None:
     default="head",
     help="head: this version (the default). -1: one revision back. base: remove the stored logic, keep your tables.",
 )
+@click.option("--ticker", is_flag=True, help="A first installation without pg_cron: after-hours tick runs the jobs.")
 @click.option("--yes", is_flag=True, help="Do not ask before --to base.")
-def migrate(target: str, yes: bool) -> None:
+def migrate(target: str, ticker: bool, yes: bool) -> None:
     """Install the stored logic, or bring it to this version. Safe to repeat; asks for what is missing first."""
+    if ticker:
+        os.environ["AFTER_HOURS_SCHEDULER"] = "ticker"
     if target == "base" and not yes:
         click.confirm("This removes schema after_hours with holds, evidence and events. Go on?", abort=True)
     with told():

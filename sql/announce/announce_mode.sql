@@ -8,7 +8,7 @@ as $$
 declare
     v_wanted text := (select s.announce_mode from after_hours.settings as s);
     v_version text := (select e.extversion from pg_extension as e where e.extname = 'pg_cron');
-    v_workers boolean := coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean;
+    v_workers boolean;
 begin
     -- Purpose: how events are announced here: by the loop (milliseconds late) or by a tick per minute (up to a minute late).
     -- Returns: 'loop' or 'tick', and the reason.
@@ -17,7 +17,14 @@ begin
     if v_wanted <> 'auto' then
         mode := v_wanted;
         reason := 'set in settings.announce_mode';
-    elsif v_version is null then
+        return;
+    elsif after_hours.is_ticker() then
+        mode := 'loop';
+        reason := 'by after-hours tick';
+        return;
+    end if;
+    v_workers := coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean;
+    if v_version is null then
         mode := 'tick';
         reason := 'pg_cron is not installed in this database';
     elsif v_workers and regexp_match(v_version, '^(\d+)\.(\d+)')::integer[] < array[1, 5] then

@@ -26,7 +26,9 @@ begin
             execute format('grant %I to %I', v_role.rolname, current_user);
         end if;
     end loop;
-    if not pg_has_role('after_hours_jobs', 'pg_monitor', 'member') then
+    if not pg_has_role('after_hours_jobs', 'pg_monitor', 'member') and (
+        current_setting('after_hours.scheduler', true) is distinct from 'ticker' or pg_has_role('pg_monitor', 'member with admin option')
+    ) then
         grant pg_monitor to after_hours_jobs;
     end if;
     -- The clock of a run is its own: a statement_timeout would count a whole announce_loop.
@@ -42,7 +44,8 @@ begin
         alter role after_hours_jobs set idle_in_transaction_session_timeout = 0;
         alter role after_hours_jobs set default_transaction_isolation = 'read committed';
     end if;
-    if not exists (select from pg_catalog.pg_extension as e where e.extname = 'pg_cron') then
+    if current_setting('after_hours.scheduler', true) is distinct from 'ticker'
+        and not exists (select from pg_catalog.pg_extension as e where e.extname = 'pg_cron') then
         create extension pg_cron; -- not IF NOT EXISTS: some services refuse even that where it is installed
     end if;
 end

@@ -19,7 +19,7 @@ begin
     from pg_stat_activity as a
     where a.datname = current_database() and a.query ilike 'call after\_hours.announce\_loop%' and a.state <> 'idle';
     -- In the first minute after a server's start only announce_boot runs.
-    ok := v_mode.mode = 'tick' or v_loops >= 2
+    ok := v_mode.mode = 'tick' or v_loops >= 2 or (v_loops = 1 and after_hours.is_ticker())
         or (v_loops = 1 and pg_postmaster_start_time() > clock_timestamp() - interval '70 seconds');
     detail := case
         when v_mode.mode = 'tick' then format('tick: expect up to a minute of lateness (%s)', v_mode.reason)
@@ -27,7 +27,10 @@ begin
         when v_loops = 1 then 'loop, but 1 of 2 loops is running: expect 20 ms, up to a minute if this one ends too'
         else 'loop, but 0 of 2 loops are running: nothing is announced before pg_cron starts one at a full minute'
     end;
-    next_command := case when not ok then 'wait for the next minute, when pg_cron starts both; then select * from after_hours.jobs;' end;
+    next_command := case when not ok then case
+        when after_hours.is_ticker() then 'start after-hours tick as role after_hours_jobs'
+        else 'wait for the next minute, when pg_cron starts both; then select * from after_hours.jobs;' end
+    end;
     return next;
 end
 $$;

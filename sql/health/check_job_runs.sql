@@ -14,6 +14,22 @@ begin
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     check_name := 'job_runs';
+    if after_hours.is_ticker() then
+        select string_agg(format('%s: %s', l.job, left(l.message, 200)), '; ')
+        into v_failed
+        from (
+            select distinct on (r.job) r.job, r.status, r.message
+            from after_hours.ticker_runs as r
+            where r.status <> 'running'
+            order by r.job, r.started_at desc
+        ) as l
+        where l.status = 'failed';
+        ok := v_failed is null;
+        detail := coalesce('the last finished run failed: ' || v_failed, 'the last finished run of every job succeeded');
+        next_command := case when not ok then 'select * from after_hours.job_runs where status = ''failed'' order by run_id desc limit 5;' end;
+        return next;
+        return;
+    end if;
     -- a loop that was cancelled is followed by the next one within the minute, and one that a restart of the server cut
     -- short says nothing about the job
     select string_agg(format('%s: %s', l.job, left(l.return_message, 200)), '; ')

@@ -14,6 +14,20 @@ begin
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     check_name := 'jobs';
+    if after_hours.is_ticker() then
+        select string_agg(p.job, ', ' order by p.job)
+        into v_missing
+        from after_hours.job_plan as p
+        where after_hours.last_planned(p.schedule, clock_timestamp() - interval '15 minutes') > coalesce(
+            (select max(r.started_at) from after_hours.ticker_runs as r where r.job = p.job),
+            (select min(t.started_at) from after_hours.tickers as t), clock_timestamp()
+        );
+        ok := v_missing is null;
+        detail := coalesce('due for 15 minutes and not begun: ' || v_missing, 'tickers begin all jobs as planned');
+        next_command := case when not ok then 'select * from after_hours.tickers; then start after-hours tick' end;
+        return next;
+        return;
+    end if;
     select string_agg(p.job, ', ' order by p.job)
     into v_missing
     from after_hours.job_plan as p

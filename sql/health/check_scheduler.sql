@@ -13,6 +13,15 @@ begin
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     check_name := 'scheduler';
+    if after_hours.is_ticker() then
+        select count(*) > 0, format('%s tickers are running%s', count(*), case count(*) when 1 then ': a second one would take over at once' end)
+        into ok, detail
+        from after_hours.tickers as t
+        where t.seen_at > clock_timestamp() - interval '30 seconds';
+        next_command := case when not ok then 'start after-hours tick as role after_hours_jobs' end;
+        return next;
+        return;
+    end if;
     ok := v_launcher;
     detail := case when v_launcher then 'the pg_cron launcher is running'
         else 'the pg_cron launcher is not running: no job starts' end;

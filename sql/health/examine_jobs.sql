@@ -7,7 +7,7 @@ set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
 declare
-    v_workers boolean := coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean;
+    v_workers boolean;
     v_text text;
 begin
     -- Purpose: examine the planned jobs: present, and connecting to this server.
@@ -15,6 +15,13 @@ begin
     -- Locks:   none.
     -- Access:  after_hours_jobs.
     -- Row security shows the jobs of this role only; jobs of other roles are checked at installation.
+    if after_hours.is_ticker() then
+        subject := 'jobs';
+        select c.ok, c.detail, c.next_command into ok, finding, advice from after_hours.check_jobs() as c;
+        return next;
+        return;
+    end if;
+    v_workers := coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean;
     subject := 'jobs';
     select string_agg(format('%s runs in %s', j.jobname, j.database), ', ')
     into v_text

@@ -6,13 +6,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_version text := (select e.extversion from pg_extension as e where e.extname = 'pg_cron');
-    v_workers boolean := coalesce(current_setting('cron.use_background_workers', true), 'off')::boolean;
     v_row record;
     v_text text;
-    v_count integer;
 begin
-    -- Purpose: everything about server, pg_cron and role settings that is known to break jobs, as far as SQL can see.
+    -- Purpose: everything about server and role settings that is known to break jobs, as far as SQL can see.
     -- Returns: a row per subject. Owned by the jobs role (pg_monitor): others do not see the settings.
     -- Locks:   none.
     -- Access:  after_hours_jobs.
@@ -20,46 +17,6 @@ begin
     ok := current_setting('server_version_num')::integer >= 150000;
     finding := 'PostgreSQL ' || current_setting('server_version');
     advice := case when not ok then 'upgrade to 15 or later: before, a NOTIFY in a procedure waits for the end of the CALL' end;
-    return next;
-
-    subject := 'pg_cron';
-    ok := v_version is not null and current_setting('shared_preload_libraries') ~ '\mpg_cron\M';
-    finding := format('version %s, in %s mode', coalesce(v_version, 'none'), case when v_workers then 'background worker' else 'libpq' end);
-    advice := case when not ok then 'put pg_cron into shared_preload_libraries, restart, create extension pg_cron;' end;
-    return next;
-
-    subject := 'pg_cron mode';
-    ok := case
-        when regexp_match(v_version, '^(\d+)\.(\d+)')::integer[] >= array[1, 5] then v_workers
-        else not v_workers
-    end;
-    finding := (select format('announcing by %s: %s', m.mode, m.reason) from after_hours.announce_mode() as m);
-    advice := case
-        when ok then null
-        when v_workers then 'set cron.use_background_workers = off and restart: below 1.5 one long job freezes the others'
-        else 'set cron.use_background_workers = on and restart: libpq mode keeps host and port of schedule time, '
-            'which breaks after a failover'
-    end;
-    return next;
-
-    subject := 'pg_cron database';
-    finding := coalesce(current_setting('cron.database_name', true), 'pg_cron is not loaded');
-    ok := finding = current_database();
-    advice := case when not ok then format('set cron.database_name = ''%s'' and restart', current_database()) end;
-    return next;
-
-    subject := 'pg_cron launcher';
-    ok := exists (select from pg_stat_activity as a where a.backend_type = 'pg_cron launcher');
-    finding := case when ok then 'running' else 'not running: no job starts' end;
-    advice := case when not ok then 'restart PostgreSQL' end;
-    return next;
-
-    subject := 'pg_cron capacity';
-    v_count := current_setting('cron.max_running_jobs', true)::integer;
-    ok := coalesce(v_count >= 8, false) and (not v_workers or current_setting('max_worker_processes')::integer > 8);
-    finding := format('cron.max_running_jobs = %s, max_worker_processes = %s', coalesce(v_count::text, 'unknown'),
-        current_setting('max_worker_processes'));
-    advice := case when not ok then 'up to 5 of our jobs run at a time; raise both settings above 8 and restart' end;
     return next;
 
     -- Settings that would end a run early or change what it reads, at every level where they can be set.
@@ -125,14 +82,14 @@ begin
 
     subject := 'job role';
     ok := (select r.rolcanlogin from pg_roles as r where r.rolname = 'after_hours_jobs')
-        and pg_has_role('after_hours_jobs', 'pg_monitor', 'member');
-    finding := case when ok then 'may log in, is a member of pg_monitor' else 'may not log in, or is no member of pg_monitor' end;
+        and (pg_has_role('after_hours_jobs', 'pg_monitor', 'member') or after_hours.is_ticker());
+    finding := case when ok then 'may do what it needs' else 'may not log in, or is no member of pg_monitor' end;
     advice := case when not ok then 'alter role after_hours_jobs login; grant pg_monitor to after_hours_jobs;' end;
     return next;
 end
 $$;
 comment on function after_hours.examine_server() is
-'Properties of server, pg_cron and roles that are known to break jobs. Read it as select * from after_hours.doctor();';
+'Properties of server and roles that are known to break jobs. Read it as select * from after_hours.doctor();';
 alter function after_hours.examine_server() owner to after_hours_jobs;
 revoke all on function after_hours.examine_server() from public;
 grant execute on function after_hours.examine_server() to after_hours_owner;

@@ -112,11 +112,11 @@ as $$
     where p.pronamespace = 'after_hours'::regnamespace and not has_function_privilege(r.oid, p.oid, 'execute')
     union all
     select 'role after_hours_jobs', 'membership in pg_monitor', 'grant pg_monitor to after_hours_jobs;'
-    where not pg_has_role('after_hours_jobs', 'pg_monitor', 'usage')
+    where not pg_has_role('after_hours_jobs', 'pg_monitor', 'usage') and not after_hours.is_ticker()
     union all
     select 'extension pg_cron', 'it is not installed in this database',
         'create extension pg_cron; grant usage on schema cron to after_hours_jobs; then alembic upgrade head'
-    where not exists (select from pg_extension as e where e.extname = 'pg_cron');
+    where not exists (select from pg_extension as e where e.extname = 'pg_cron') and not after_hours.is_ticker();
 $$;
 comment on function after_hours.list_missing() is
 'Tables, columns and rights that our roles need and do not have, each with the statement that gives it back. Empty is '

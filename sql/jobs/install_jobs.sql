@@ -10,13 +10,21 @@ declare
     v_plan record;
     v_found record;
     v_name text;
-    v_host text := coalesce(current_setting('cron.host', true), 'localhost');
+    v_host text;
     v_port integer := current_setting('port')::integer;
 begin
     -- Purpose: schedule the jobs of after_hours.job_plan in pg_cron, as this function's owner.
     -- Returns: a row per job: created, unchanged, changed or removed. A second call changes nothing.
     -- Locks:   rows of cron.job.
     -- Access:  after_hours_dba, after_hours_jobs.
+    if after_hours.is_ticker() then
+        job := 'mode';
+        action := 'ticker';
+        detail := 'nothing is scheduled: run after-hours tick, twice for availability';
+        return next;
+        return;
+    end if;
+    v_host := coalesce(current_setting('cron.host', true), 'localhost');
     for v_plan in
         select p.job as plan_job, p.schedule, p.command from after_hours.job_plan as p order by p.job
     loop

@@ -13,6 +13,12 @@ begin
     -- Returns: a row per run, kept for 7 days.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
+    if after_hours.is_ticker() then
+        return query
+        select r.id, r.job, r.status, r.started_at, r.finished_at - r.started_at, r.message, r.backend_pid
+        from after_hours.ticker_runs as r;
+        return;
+    end if;
     return query
     select
         d.runid, coalesce(substring(j.jobname from '^after_hours_(.*)@'), 'unscheduled'), d.status, d.start_time,

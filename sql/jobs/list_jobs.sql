@@ -14,6 +14,27 @@ begin
     -- Returns: a row per planned job; schedule is null if pg_cron does not have it.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
+    if after_hours.is_ticker() then
+        return query
+        select
+            p.job, p.schedule, k.n > 0,
+            after_hours.last_planned(p.schedule, clock_timestamp()) + case when p.job = 'purge' then interval '1 day' else interval '1 hour' end,
+            case when p.job like 'announce%' then k.n > 0 else coalesce(r.status = 'running', false) end,
+            r.started_at, r.finished_at - r.started_at, r.status, r.message, 'ticker',
+            case when p.job like 'announce%' then '20 ms' else '1 hour' end, 'after_hours_jobs', p.command, p.purpose
+        from after_hours.job_plan as p
+        cross join (
+            select count(*) as n from after_hours.tickers as t where t.seen_at > clock_timestamp() - interval '30 seconds'
+        ) as k
+        left join lateral (
+            select o.status, o.started_at, o.finished_at, o.message
+            from after_hours.ticker_runs as o
+            where o.job = p.job
+            order by o.started_at desc
+            limit 1
+        ) as r on true;
+        return;
+    end if;
     return query
     select
         p.job, j.schedule, j.active,

@@ -14,6 +14,9 @@ begin
     -- Returns: the number deleted; call again until 0. The caller commits in between.
     -- Locks:   the rows deleted.
     -- Access:  after_hours_dba, after_hours_jobs.
+    if after_hours.is_ticker() then
+        return after_hours.trim_ticker_runs(p_limit);
+    end if;
     delete from cron.job_run_details as d
     where d.runid in (
         select o.runid

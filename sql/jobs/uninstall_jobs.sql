@@ -13,6 +13,9 @@ begin
     -- Returns: their number. A run in progress continues to its end.
     -- Locks:   rows of cron.job.
     -- Access:  after_hours_dba, after_hours_jobs.
+    if to_regnamespace('cron') is null then
+        return 0;
+    end if;
     select count(cron.unschedule(j.jobid))
     into v_count
     from cron.job as j

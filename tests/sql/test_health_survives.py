@@ -136,7 +136,7 @@ DAMAGES = {
 NO_ENTRY = re.compile("permission denied for (schema after_hours|function [a-z_]+)")
 VIEWS = (
     "jobs", "job_runs", "upcoming", "backlog", "not_purged", "stale_holds", "purge_history", "lateness",
-    "delivery_report", "unreached_warnings", "sql_drift",
+    "delivery_report", "unreached_warnings", "sql_drift", "push_backlog", "push_history",
 )  # fmt: skip
 
 

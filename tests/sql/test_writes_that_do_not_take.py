@@ -24,8 +24,9 @@ TRIGGER = """
 """
 SESSIONS = "public.after_hours_sessions"
 CASES = {
-    "triggers that raise and swallow": TRIGGER.format(name="test_a", body="return null;")
-    + TRIGGER.format(name="test_b", body="raise exception 'not allowed';"),
+    # the first one alone decides; in alphabetical order
+    "a trigger that raises": TRIGGER.format(name="test_a", body="raise exception 'not allowed';"),
+    "a trigger that swallows": TRIGGER.format(name="test_a", body="return null;"),
     "a rule, a check, a generated column, lower precision, no rights of the eraser": f"""
         alter table {SESSIONS} alter expires_at type timestamptz(0), alter ended_at type timestamptz(0);
         create rule test_rule as on update to {SESSIONS} do instead nothing;
@@ -36,7 +37,7 @@ CASES = {
 }
 UNDO = f"""
     drop rule if exists test_rule on {SESSIONS};
-    drop function if exists public.test_a() cascade; drop function if exists public.test_b() cascade;
+    drop function if exists public.test_a() cascade;
     alter table {SESSIONS} drop constraint if exists test_check, drop column if exists test_column;
     alter table {SESSIONS} alter expires_at type timestamptz, alter ended_at type timestamptz
 """
