@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -215,5 +216,5 @@ async def test_check_reports_a_clock_difference(
     monkeypatch.setattr("time.time", lambda: really() + 30)
     good, line = (await check_host(host, settings))[0]
     assert not good
-    assert "the database's clock is 30.0" in line
+    assert re.search(r"the database's clock is (29\.[5-9]|30\.0)", line), line  # the time of the connection counts
     assert "behind ours: synchronise both" in line

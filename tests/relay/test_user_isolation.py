@@ -79,7 +79,7 @@ async def test_5000_clients_that_reconnect_at_once_are_resumed_while_events_are_
     watched = users[0]
     connection = await asyncpg.connect(instance.dsn())
     await connection.execute(END, users)
-    await connection.fetch("select after_hours.announce_due()")
+    await connection.fetch("select after_hours.announce_due(5000)")
     head = f"aaaaaaaa-{len(users)}"
     await wait_until(lambda: relay.relay.hub.cursor == head)
     live = FakeTransport()
