@@ -1,3 +1,18 @@
+-- The trigger on events. Here and not beside its function: a pass holds emitter and waits for events; whoever locks events
+-- first and emitter later, as this apply would, ends in a deadlock with it.
+do $$
+begin
+    if not exists (
+        select from pg_catalog.pg_trigger as t where t.tgrelid = 'after_hours.events'::regclass and t.tgname = 'keep_floor'
+    ) then
+        lock table after_hours.emitter in exclusive mode;
+        create trigger keep_floor
+        before truncate on after_hours.events
+        for each statement execute function after_hours.keep_floor();
+    end if;
+end
+$$;
+
 -- Earlier versions marked announced sessions in two columns of the application's table. Here the marks are turned into what
 -- emit_due() needs, and go, in the transaction in which the routines that read them are replaced. Later applies do nothing.
 do $$

@@ -26,7 +26,3 @@ comment on function after_hours.keep_floor() is
 'Trigger of after_hours.events: a TRUNCATE raises the floors, so that nothing that was announced is announced again.';
 alter function after_hours.keep_floor() owner to after_hours_owner;
 revoke all on function after_hours.keep_floor() from public;
-
-create or replace trigger keep_floor
-before truncate on after_hours.events
-for each statement execute function after_hours.keep_floor();

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ class Migrated:
             cwd=cwd, env={**os.environ, "AFTER_HOURS_DSN": self.instance.dsn()},
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
-        assert not check or result.returncode == 0, result.stderr
+        assert not check or result.returncode == 0, result.stdout[:2000] + result.stderr
         return result
 
     def psql(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -477,6 +478,30 @@ def test_jobs_are_installed_once_and_followed(shared: Migrated) -> None:
         shared.query("select * from after_hours.install_jobs()")
     assert caught.value.sqlstate == "AH036"
     shared.query("update cron.job set database = current_database() where jobname like 'after_hours_purge@%'")
+
+
+def test_an_apply_beside_a_busy_announcer_waits_and_does_not_deadlock(empty: Migrated) -> None:
+    """A pass holds emitter and inserts into events: an apply must not lock events first (seen: a deadlock each time)."""
+    empty.alembic("upgrade", "head")
+    is_over = threading.Event()
+
+    def announce() -> None:
+        with empty.instance.connect("after_hours_jobs") as jobs, empty.instance.connect() as db:
+            while not is_over.is_set():
+                db.execute(
+                    "insert into public.after_hours_sessions (user_id, started_at, expires_at) "
+                    "values (gen_random_uuid(), now() - interval '1 hour', clock_timestamp())"
+                )
+                jobs.execute("select * from after_hours.announce_due()")
+
+    busy = threading.Thread(target=announce)
+    busy.start()
+    try:
+        for _ in range(3):
+            empty.alembic("upgrade", "head")
+    finally:
+        is_over.set()
+        busy.join()
 
 
 KILLER = """
