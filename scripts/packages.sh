@@ -124,14 +124,25 @@ need_venv() {
     exec 8>&-
 }
 
-# promtool for the test of the alert rules, out of Debian's package: installing that would also start a server.
-need_promtool() {
-    local tools=$repo/.local/tools
-    if [[ -x $tools/usr/bin/promtool ]] || command -v promtool >/dev/null; then return 0; fi
-    fetch() { (cd "$tools" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb) >/dev/null 2>&1; }
-    say "fetching promtool"
-    rm -rf "$tools"
+find_tool() { PATH=$PATH:/usr/sbin:$repo/.local/tools/usr/bin:$repo/.local/tools/usr/sbin command -v "$1"; }
+
+# A program that only tests run, unpacked from Debian's package: installing the package would also start a server.
+# $1: program, $2…: packages that may hold it; the releases of Debian differ.
+need_tool() {
+    local program=$1 tools=$repo/.local/tools
+    shift
+    find_tool "$program" >/dev/null && return 0
+    fetch() { # the first package that holds it
+        local package
+        for package in "$@"; do
+            (cd "$tools" && apt-get -qq download "$package" && dpkg-deb -x "$package"_*.deb . && rm "$package"_*.deb) >/dev/null 2>&1 || continue
+            if find_tool "$program" >/dev/null; then return 0; fi
+        done
+        return 1
+    }
+    say "fetching $program"
     mkdir -p "$tools"
-    fetch || { apt_refresh "promtool is missing" && fetch; } ||
-        die "apt-get could not fetch the package prometheus, which holds promtool"
+    fetch "$@" || { apt_refresh "the tests need $program" && fetch "$@"; } ||
+        die "the tests need $program, and none of these packages of your distribution has brought it: $*" \
+            "install $program yourself, so that it is in the PATH, then try again"
 }

@@ -9,7 +9,8 @@ cmd_test() {
     command -v chromium chromium-browser google-chrome >/dev/null || need_packages chromium # tests of the demo page and the ops page
     command -v npm >/dev/null || need_packages npm # with Node.js: tests of the browser client and the Socket.IO bridge
     command -v systemd-analyze >/dev/null || need_packages systemd # checks the units of docs/systemd
-    need_promtool
+    need_tool promtool promtool prometheus
+    need_tool nginx nginx
     cmd_lint
     export AFTER_HOURS_PGBIN=$pgbin
     exec "$venv/bin/python" -m pytest "$@"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import shutil
 import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jwt
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,6 +22,10 @@ REPO = Path(__file__).resolve().parent.parent
 SECRET = "development-only-" + "s" * 32  # of the relays that tests start
 # Below the ephemeral range of Linux (32768-60999): no outgoing connection can take a port before its server has started.
 PORTS = range(15_000, 32_000)
+
+TOOLS = REPO / ".local" / "tools" / "usr"  # where ./dev test unpacks programs
+# Instants of tokens. Constants, not offsets from now: a parametrized offset is computed when the file is collected.
+LONG_AGO, FAR_AHEAD = 1_000_000_000, 4_000_000_000  # 2001 and 2096
 
 T = TypeVar("T")
 _given: set[int] = set()
@@ -37,6 +44,14 @@ def free_port() -> int:
                 continue
         _given.add(port)
         return port
+
+
+def find_tool(name: str) -> Path:
+    """The path of a program that ./dev test installs or unpacks. Fails the test if it is missing."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{TOOLS}/bin:{TOOLS}/sbin")
+    if found is None:
+        pytest.fail(f"{name} is missing: run ./dev test once, which fetches it")
+    return Path(found)
 
 
 def make_token(user: UUID | str, *, secret: str = SECRET, **claims: Any) -> str:

@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from demo.tokens import make_token
-from tests.helpers import free_port, poll_until
-from tests.relay.nginx import start_plain_nginx, unpack_nginx
+from tests.helpers import find_tool, free_port, poll_until
+from tests.relay.nginx import start_plain_nginx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,7 +216,7 @@ def test_where_no_websocket_gets_through_a_stream_does(
 
     page.on("request", note)
     page.route("**/log-in", log_in)
-    process = start_plain_nginx(unpack_nginx(home), home, port, int(running.ports["RELAY_PORT"]))
+    process = start_plain_nginx(find_tool("nginx"), home, port, int(running.ports["RELAY_PORT"]))
     try:
         connect(page, f"{address}?user={user}")
         expect(page.locator("#frames b", has_text="auth_expiring")).to_have_count(1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.helpers import REPO
+from tests.helpers import REPO, find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +17,11 @@ if TYPE_CHECKING:
     from tests.conftest import Instance
 
 MONITORING = REPO / "docker" / "monitoring"
-PROMTOOL = shutil.which("promtool") or str(REPO / ".local" / "tools" / "usr" / "bin" / "promtool")
 METRIC = re.compile(r"\bafter_hours_\w+")
 
 
 def promtool(*arguments: str) -> None:
-    result = subprocess.run([PROMTOOL, *arguments], cwd=MONITORING, capture_output=True, text=True)
+    result = subprocess.run([find_tool("promtool"), *arguments], cwd=MONITORING, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

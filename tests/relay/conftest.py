@@ -17,9 +17,8 @@ from websockets.exceptions import ConnectionClosed
 from relay.app import Relay
 from relay.settings import Settings
 from tests.helpers import SECRET as SECRET
+from tests.helpers import find_tool, wait_until
 from tests.helpers import make_token as make_token
-from tests.helpers import wait_until
-from tests.relay.nginx import unpack_nginx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,9 +159,9 @@ def user() -> UUID:
 
 
 @pytest.fixture(scope="session")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def nginx() -> Path:
     """The nginx binary."""
-    return unpack_nginx(tmp_path_factory.mktemp("nginx"))
+    return find_tool("nginx")
 
 
 def expire(db: Connection, *users: UUID, announce: bool = True) -> None:

@@ -9,21 +9,8 @@ import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def unpack_nginx(home: Path) -> Path:
-    """nginx as Debian ships it, unpacked beside the test, not installed."""
-    for command in (["apt-get", "-qq", "download", "nginx"], ["sh", "-c", "dpkg -x nginx_*.deb ."]):
-        with suppress(FileNotFoundError):
-            subprocess.run(command, cwd=home, capture_output=True)
-    binary = home / "usr/sbin/nginx"
-    if not binary.exists():
-        pytest.skip("apt-get download nginx: not possible here")
-    return binary
 
 
 def start_nginx(

@@ -20,6 +20,7 @@ from relay.auth import LEEWAY, Refused, Verifier
 from relay.keys import KeysError
 from relay.protocol import MAX_TOKEN, close_reason
 from relay.settings import Settings
+from tests.helpers import FAR_AHEAD, LONG_AGO
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,10 +120,10 @@ def test_an_instant_that_is_not_a_number_is_refused(name: str, value: object) ->
         ({"exp": "tomorrow"}, "unreadable", None),
         ({"exp": None}, "missingrequiredclaim", "exp"),
         ({"nbf": True}, "unreadable", "nbf"),
-        ({"nbf": time.time() + 1000}, "immaturesignature", "nbf"),
+        ({"nbf": FAR_AHEAD}, "immaturesignature", "nbf"),
         ({"iat": True}, "invalidissuedat", "iat"),
         ({"iat": "x"}, "invalidissuedat", "iat"),
-        ({"iat": time.time() + 1000}, "immaturesignature", "iat"),
+        ({"iat": FAR_AHEAD}, "immaturesignature", "iat"),
         ({"iat": -1e300}, "overflow", None),
         ({"iat": -1e15}, "value", None),
         ({"aud": "other"}, "invalidaudience", "aud"),
@@ -154,7 +155,7 @@ def test_each_wrong_claim_has_its_reason_in_the_metric_and_its_name(
         ({"aud": None}, "RELAY_JWT_ALLOW_NO_AUDIENCE"),
         ({"iss": "other"}, "RELAY_JWT_ISSUER"),
         ({"sub": "auth0|1234"}, "RELAY_USER_CLAIM_NAMESPACE"),
-        ({"iat": time.time() + 1000}, "clocks"),
+        ({"iat": FAR_AHEAD}, "clocks"),
     ],
 )
 def test_the_log_says_once_a_minute_what_to_set(
@@ -252,13 +253,13 @@ def test_each_wrong_key_or_header_has_its_reason() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"exp": time.time() - LEEWAY - 60},
+        {"exp": LONG_AGO},
         {"exp": None},
         {"exp": "tomorrow"},
         {"iat": None},
-        {"iat": time.time() + LEEWAY + 600},
+        {"iat": FAR_AHEAD},
         {"iat": 1e300},
-        {"nbf": time.time() + LEEWAY + 600},
+        {"nbf": FAR_AHEAD},
         {"aud": None},
         {"aud": "somebody-else"},
         {"aud": ["a", "b"]},
@@ -279,6 +280,14 @@ def test_wrong_claims_are_refused(changes: dict[str, Any]) -> None:
     token = forge({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode())
     with pytest.raises(Refused):
         verifier.verify(token)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("exp", -1), ("iat", 1), ("nbf", 1)])
+def test_clocks_may_differ_by_the_leeway_and_no_more(name: str, sign: int) -> None:
+    verifier, now = Verifier(settings()), time.time()
+    verifier.verify(jwt.encode(claims(**{name: now + sign * (LEEWAY - 4)}), SECRET, "HS256"))
+    with pytest.raises(Refused):
+        verifier.verify(jwt.encode(claims(**{name: now + sign * (LEEWAY + 600)}), SECRET, "HS256"))
 
 
 def test_the_configured_claim_names_the_user() -> None:

@@ -266,10 +266,7 @@ def test_retry_after_is_cut_to_a_day(given: object, wait: float | None) -> None:
     assert retry_ms([]) is None
 
 
-DRAINS = ["-1e6", "0", "NaN", '"soon"', "null", None]
-
-
-@pytest.mark.parametrize("given", DRAINS)
+@pytest.mark.parametrize("given", ["0", None])  # how each value is read: test_retry_after_is_cut_to_a_day
 @pytest.mark.parametrize("greeted", [False, True])
 async def test_repeated_drain_frames_open_few_connections(given: str | None, greeted: bool) -> None:
     """50 drain frames on each connection, with and without hello: one successor at a time, at growing intervals."""
@@ -303,7 +300,7 @@ async def test_a_connection_without_a_hello_is_replaced(monkeypatch: pytest.Monk
         await wait_until(lambda: len(stage.connections) == 2)
 
 
-@pytest.mark.parametrize("reason", ["-1e6", "0", "NaN", "null", "[]", "{"])
+@pytest.mark.parametrize("reason", ["0", "{"])
 async def test_connections_closed_at_once_are_retried_with_back_off(reason: str) -> None:
     async def scene(connection: ServerConnection) -> None:
         await connection.close(1013, f'{{"retryAfterMs":{reason}}}')

@@ -20,7 +20,7 @@ from relay.keys import KeysError, KeysUnavailable
 from relay.settings import Settings
 from relay.state import RelayState
 from tests.conftest import free_port
-from tests.helpers import wait_until
+from tests.helpers import FAR_AHEAD, wait_until
 from tests.relay.test_auth import RSA, USER
 from tests.relay.test_keys import ED, OCT, P256, as_jwk, key_set, token
 
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 OLD = key_set(as_jwk(RSA, kid="old", alg="RS256"), OCT)
 NEW = key_set(as_jwk(RSA, kid="old", alg="RS256"), as_jwk(P256, kid="new"))
-TOMORROW = time.time() + 86_400  # these are made when the run begins
-OLD_TOKEN, NEW_TOKEN = token(RSA, "RS256", "old", exp=TOMORROW), token(P256, "ES256", "new", exp=TOMORROW)
+OLD_TOKEN, NEW_TOKEN = token(RSA, "RS256", "old", exp=FAR_AHEAD), token(P256, "ES256", "new", exp=FAR_AHEAD)
 
 
 class Provider:

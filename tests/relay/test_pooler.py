@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 import time
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from relay.database.connect import KEEPALIVES, REFUSED_AT_START
 from relay.dsn import read_dsn
 from relay.settings import Settings
 from tests.conftest import free_port
-from tests.helpers import SECRET, wait_until
+from tests.helpers import SECRET, find_tool, wait_until
 from tests.relay.conftest import StartRelay, cursors, expire
 
 if TYPE_CHECKING:
@@ -35,15 +34,13 @@ if TYPE_CHECKING:
 
     Pooler = Callable[[str], AbstractContextManager[str]]
 
-PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
 STOCK = Path("/etc/pgbouncer/pgbouncer.ini")
 
 
 @pytest.fixture
 def pooler(instance: Instance, tmp_path: Path) -> Pooler:
     """Start a PgBouncer in front of the instance, by session (as it comes) or by transaction. Gives its address."""
-    if PGBOUNCER is None:
-        pytest.skip("needs pgbouncer: apt-get install pgbouncer")
+    pgbouncer = find_tool("pgbouncer")
     where = instance.dsn().split("?")[1].replace("&", " ")
     for path in (*tmp_path.parents[:3], tmp_path):
         path.chmod(0o755)
@@ -64,7 +61,7 @@ def pooler(instance: Instance, tmp_path: Path) -> Pooler:
         (tmp_path / "users").write_text('"after_hours_relay" "night"\n')
         as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         with subprocess.Popen(
-            [*as_user, PGBOUNCER, tmp_path / "pgbouncer.ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*as_user, pgbouncer, tmp_path / "pgbouncer.ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
             try:
                 dsn = f"postgresql://after_hours_relay:night@127.0.0.1:{port}/after_hours"

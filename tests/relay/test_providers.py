@@ -16,7 +16,7 @@ from relay.auth import Refused, Verifier
 from relay.keys import Keys, read_keys
 from relay.settings import load_settings
 from tests.conftest import Instance
-from tests.helpers import REPO
+from tests.helpers import LONG_AGO, REPO
 from tests.relay.test_auth import RSA
 from tests.relay.test_keys import OCT, OTHER_RSA, P256, as_jwk, key_set
 
@@ -75,7 +75,7 @@ PROVIDERS = {
         uuid5(NAMESPACE, "user_2NNEqL2nrIRdJ194ndJqAHwEfxC"),
         {
             "iss": "https://clerk.example.org", "sub": "user_2NNEqL2nrIRdJ194ndJqAHwEfxC", "azp": "https://example.org",
-            "sid": "sess_2N", "nbf": int(time.time()) - 10, "v": 2, "fva": [7, -1], "sts": "active", "pla": "u:free",
+            "sid": "sess_2N", "nbf": LONG_AGO, "v": 2, "fva": [7, -1], "sts": "active", "pla": "u:free",
         },
         [ONE],
         [{"iss": "https://clerk.other.org"}, {"aud": "other"}],
@@ -113,7 +113,7 @@ PROVIDERS = {
         UUID(SUB),
         {
             "iss": ENTRA, "aud": "9b1d2c3e-aaaa-4bbb-8ccc-ddddeeeeffff", "oid": SUB, "tid": TENANT, "ver": "2.0",
-            "sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ", "nbf": int(time.time()) - 10, "scp": "chat", "azp": "a",
+            "sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ", "nbf": LONG_AGO, "scp": "chat", "azp": "a",
         },
         [{**as_jwk(RSA, kid="one", use="sig"), "x5t": "one", "x5c": ["MIIC"], "issuer": ENTRA}],
         [{"iss": ENTRA.replace(TENANT, SUB)}, {"aud": "00000003-0000-0000-c000-000000000000"}, {"oid": None}],
