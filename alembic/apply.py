@@ -37,32 +37,6 @@ def stored_text(connection: psycopg.Connection[Any], revision: str) -> str | Non
     return None if row is None else str(row[0])
 
 
-def own_version_table(connection: psycopg.Connection[Any], revisions: set[str]) -> None:
-    """Earlier versions kept our revision in the table of the application's Alembic: move that row over, once.
-
-    A row is ours if our schema is there, our own table is not, and the revision is the one last applied (after an
-    interrupted first installation: any of ours). Rows of others stay as they are.
-    """
-    query = (
-        "select to_regclass('public.after_hours_alembic_version') is null "
-        "and to_regclass('alembic_version') is not null and to_regclass('after_hours.sql_ledger') is not null"
-    )
-    row = connection.execute(query).fetchone()
-    if row is None or not row[0]:
-        return
-    last = connection.execute("select revision from after_hours.sql_ledger order by id desc limit 1").fetchone()
-    ours = {str(last[0])} if last else revisions
-    found = connection.execute("select version_num from alembic_version").fetchall()
-    moving = [str(version) for (version,) in found if version in ours]
-    if moving:
-        connection.execute(
-            "create table public.after_hours_alembic_version (version_num varchar(32) not null "
-            "constraint after_hours_alembic_version_pkc primary key)"
-        )
-        connection.execute("insert into public.after_hours_alembic_version values (%s)", (moving[0],))
-        connection.execute("delete from alembic_version where version_num = %s", (moving[0],))
-
-
 def change_text(name: str, sha256: str) -> str:
     """A write-once file of sql/changes/. Raises CommandError if it is not what the revision was written for."""
     text = (SQL / "changes" / name).read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import psycopg
 from alembic import context
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from apply import SQL, install_text, own_version_table, read, stored_text, tree_hash
+from apply import SQL, install_text, read, stored_text, tree_hash
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
@@ -139,9 +139,6 @@ def run_online(name: str, target: str) -> None:
             raw.execute(read(SQL / "preflight.sql").encode())
         if context.config.attributes.get("preflight_only"):
             return
-    if name in {"upgrade", "downgrade"}:
-        with connect() as raw:
-            own_version_table(raw, {revision.revision for revision in script.walk_revisions()})
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
     with engine.connect() as connection:
         context.configure(

@@ -4,11 +4,9 @@
 grant select, update (end_reason) on public.after_hours_sessions to after_hours_owner;
 grant select, references, update (expires_at) on public.after_hours_matches to after_hours_owner;
 grant select on public.after_hours_messages to after_hours_owner;
--- Earlier versions gave these to the owner role. Code of the tables' owner (triggers, rules, expressions) runs with the
--- rights of the role that changes rows: after_hours_eraser has these and no other.
-revoke delete on public.after_hours_matches, public.after_hours_messages from after_hours_owner;
+-- Code of the tables' owner (triggers, rules, expressions) runs with the rights of the role that changes rows:
+-- after_hours_eraser has these and no other.
 grant select, delete on public.after_hours_matches, public.after_hours_messages to after_hours_eraser;
-revoke all on public.after_hours_sessions from after_hours_eraser;
 
 -- the application: DML without DELETE
 grant select, insert, update on public.after_hours_sessions, public.after_hours_matches, public.after_hours_messages

@@ -177,8 +177,7 @@ set local client_min_messages = warning;
 \ir health/doctor.sql
 \ir health/help.sql
 
--- last: what makes a pass of announcing wait until this commits, what was applied, and pg_cron gets the jobs
-\ir announce/drop_marks.sql
+-- last: what was applied, and pg_cron gets the jobs
 \ir comments.sql
 \ir prune.sql
 \ir jobs/schedule.sql

@@ -37,10 +37,7 @@ begin
             raise notice 'public.% was empty and is dropped', v_table;
             continue;
         end if;
-        execute format('revoke all on public.%I from after_hours_owner, after_hours_app', v_table);
-        if exists (select from pg_catalog.pg_roles as r where r.rolname = 'after_hours_eraser') then
-            execute format('revoke all on public.%I from after_hours_eraser', v_table);
-        end if;
+        execute format('revoke all on public.%I from after_hours_owner, after_hours_eraser, after_hours_app', v_table);
         for v_column in
             select a.attname
             from pg_catalog.pg_attribute as a

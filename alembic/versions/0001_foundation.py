@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "fdb100695f38c3b5fe92dc2f414dcc111c59eed2af97af520dfbb295da3fb742"
+SHA256 = "cd3acb3c529bbb8fb99e42076a8d231ec181d212e844e1541172bbd67b3c8a2d"
 
 
 def upgrade() -> None:

@@ -9,11 +9,10 @@ down_revision = "0001"
 routines_run_one_step_back = True  # only slower
 
 FILE = "0002_indexes.sql"
-SHA256 = "eb9350f49353e3d247dfd64f94f5d35a47ddc0d2d5ca1353a7180cba1561f412"
+SHA256 = "cb4d132f19fe9d65d186b46aa4a2f7e4a4b15cee7373fd744bc047cf7b5271fe"
 
 INDEXES = (
-    "after_hours_sessions_end_idx",
-    "after_hours_sessions_warning_idx",
+    "after_hours_sessions_deadline_idx",
     "after_hours_sessions_user_idx",
     "after_hours_matches_overdue_idx",
 )

@@ -26,3 +26,17 @@ comment on function after_hours.keep_floor() is
 'Trigger of after_hours.events: a TRUNCATE raises the floors, so that nothing that was announced is announced again.';
 alter function after_hours.keep_floor() owner to after_hours_owner;
 revoke all on function after_hours.keep_floor() from public;
+
+do $$
+begin
+    if not exists (
+        select from pg_catalog.pg_trigger as t where t.tgrelid = 'after_hours.events'::regclass and t.tgname = 'keep_floor'
+    ) then
+        -- A pass locks emitter, then events: an apply that locked events first would deadlock with it.
+        lock table after_hours.emitter in exclusive mode;
+        create trigger keep_floor
+        before truncate on after_hours.events
+        for each statement execute function after_hours.keep_floor();
+    end if;
+end
+$$;

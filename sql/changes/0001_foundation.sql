@@ -12,8 +12,9 @@ begin
         select w.rolname, w.kind, w.is_owner, r.oid is null as is_missing
         from (
             values
-            ('after_hours_owner', 'nologin', true), ('after_hours_jobs', 'login', true), ('after_hours_app', 'login', false),
-            ('after_hours_relay', 'login', false), ('after_hours_moderator', 'nologin', false), ('after_hours_dba', 'nologin', false)
+            ('after_hours_owner', 'nologin', true), ('after_hours_eraser', 'nologin', true), ('after_hours_jobs', 'login', true),
+            ('after_hours_app', 'login', false), ('after_hours_relay', 'login', false), ('after_hours_push', 'login', false),
+            ('after_hours_moderator', 'nologin', false), ('after_hours_dba', 'nologin', false)
         ) as w (rolname, kind, is_owner)
         left join pg_catalog.pg_roles as r on r.rolname = w.rolname
     loop
@@ -64,9 +65,7 @@ create table if not exists public.after_hours_sessions (
     started_at timestamptz not null default now(),
     expires_at timestamptz not null,
     ended_at timestamptz,
-    end_reason text,
-    warned_for timestamptz,
-    expired_for timestamptz
+    end_reason text
 )
 with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
@@ -109,7 +108,7 @@ begin
             alter table public.after_hours_messages alter column match_id set (n_distinct = -0.02);
         end if;
     end loop;
-    foreach v_column in array array['ended_at timestamptz', 'end_reason text', 'warned_for timestamptz', 'expired_for timestamptz']
+    foreach v_column in array array['ended_at timestamptz', 'end_reason text']
     loop
         if not exists (
             select
@@ -147,7 +146,7 @@ create table after_hours.settings (
     session_length interval not null default '1 hour' check (session_length between interval '1 second' and interval '1 day'),
     announce_since timestamptz not null default now(),
     announce_mode text not null default 'auto' check (announce_mode in ('auto', 'loop', 'tick')),
-    announce_batch integer not null default 5000 check (announce_batch between 1 and 50000),
+    announce_batch integer not null default 2000 check (announce_batch between 1 and 50000),
     notify_payload text not null default 'full' check (notify_payload in ('full', 'wake')),
     rescue boolean not null default true,
     receipts boolean not null default true,
@@ -162,9 +161,11 @@ create table after_hours.settings (
     brake_factor numeric not null default 5 check (brake_factor >= 1),
     brake_days integer not null default 5 check (brake_days >= 1),
     brake_floor_matches bigint not null default 1000 check (brake_floor_matches >= 0),
-    brake_floor_messages bigint not null default 100000 check (brake_floor_messages >= 0)
+    brake_floor_messages bigint not null default 100000 check (brake_floor_messages >= 0),
+    scheduler text not null default 'pg_cron' check (scheduler in ('pg_cron', 'ticker'))
 );
-insert into after_hours.settings default values;
+insert into after_hours.settings (scheduler)
+values (case when current_setting('after_hours.scheduler', true) = 'ticker' then 'ticker' else 'pg_cron' end);
 
 create table after_hours.settings_log (
     changed_at timestamptz not null default clock_timestamp(),
@@ -216,13 +217,18 @@ select name from opened;
 create table after_hours.emitter (
     singleton boolean primary key default true check (singleton),
     heartbeat_at timestamptz,
-    heartbeat_by text
+    heartbeat_by text,
+    swept_at timestamptz,
+    sweep_at timestamptz
 );
 insert into after_hours.emitter default values;
 
 create table after_hours.event_floor (
     singleton boolean primary key default true check (singleton),
-    id bigint not null default 0
+    id bigint not null default 0,
+    -- deadlines up to here are never announced again: their events were trimmed
+    expired_to timestamptz not null default '-infinity',
+    expiring_to timestamptz not null default '-infinity'
 );
 insert into after_hours.event_floor default values;
 
@@ -236,10 +242,12 @@ create table after_hours.events (
     deadline timestamptz not null,
     due_at timestamptz not null,
     emitted_at timestamptz not null,
-    body text not null,
-    unique (type, session_id, deadline)
+    body text not null
 );
 create index events_user_id_id_idx on after_hours.events (user_id, id);
+-- one event per (type, session, deadline), led by the deadline: neighbours in time are neighbours in the index
+create unique index events_expired_key on after_hours.events (deadline, session_id) where type = 'after_hours:session_expired';
+create unique index events_expiring_key on after_hours.events (deadline, session_id) where type = 'after_hours:session_expiring';
 
 create table after_hours.set_aside (
     session_id uuid not null,
@@ -325,7 +333,10 @@ create table after_hours.purge_runs (
     longest_batch interval,
     system_identifier bigint not null,
     database_name name not null,
-    detail text
+    detail text,
+    -- between which keys the batch before worked: see purge_batch(), step 1
+    tail_expires_at timestamptz,
+    tail_match_id uuid
 );
 create unique index purge_runs_one_running_idx on after_hours.purge_runs (status) where status = 'running';
 create unique index purge_runs_one_success_per_slot_idx on after_hours.purge_runs (slot) where status = 'succeeded';
@@ -339,7 +350,8 @@ create table after_hours.purge_batches (
     messages bigint not null,
     committed_at timestamptz not null,
     prev_hash bytea not null check (octet_length(prev_hash) = 32),
-    hash bytea not null check (octet_length(hash) = 32)
+    hash bytea not null check (octet_length(hash) = 32),
+    digests bytea
 );
 create index purge_batches_run_id_idx on after_hours.purge_batches (run_id);
 
@@ -378,7 +390,8 @@ create table after_hours.brake_releases (
     released_by text not null,
     reason text not null check (reason <> ''),
     system_identifier bigint not null,
-    database_name name not null
+    database_name name not null,
+    retention interval
 );
 
 -- Delivery -----------------------------------------------------------------------------------------------------
@@ -409,6 +422,88 @@ create table after_hours.receipts (
 create index receipts_user_id_idx on after_hours.receipts (user_id, emitted_at);
 create index receipts_emitted_at_idx on after_hours.receipts (emitted_at);
 
+-- Webhooks for users who are not connected ---------------------------------------------------------------------
+-- Policy: the DBA's, by INSERT, UPDATE and DELETE.
+create table after_hours.push_targets (
+    name text primary key check (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+    -- without user, password and fragment: those would be written to logs
+    url text not null check (url ~ '^https?://[^\s/@?#]+(/[^\s#]*)?$'),
+    secret_name text not null check (secret_name ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$'),
+    types text[] not null default array['after_hours:session_expiring', 'after_hours:session_expired']
+    check (types <@ array['after_hours:session_expiring', 'after_hours:session_expired'] and cardinality(types) > 0),
+    wait interval not null default '10 seconds' check (wait between interval '1 second' and interval '1 hour'),
+    retry_ends_for interval not null default '10 minutes' check (retry_ends_for between interval '10 seconds' and interval '1 day'),
+    concurrency integer not null default 8 check (concurrency between 1 and 100),
+    per_second integer not null default 50 check (per_second between 1 and 1000),
+    enabled boolean not null default true,
+    added_at timestamptz not null default clock_timestamp()
+);
+
+-- What the sender knows of a target. read_to: the events up to this id are decided.
+create table after_hours.push_state (
+    target text primary key references after_hours.push_targets (name) on update cascade on delete cascade,
+    read_to bigint not null,
+    tokens double precision not null,
+    refilled_at timestamptz not null default clock_timestamp(),
+    seen_at timestamptz not null default clock_timestamp(),
+    failing_since timestamptz,
+    failures bigint not null default 0,
+    last_error text
+);
+
+create table after_hours.pushes (
+    id bigint generated always as identity primary key,
+    target text not null references after_hours.push_targets (name) on update cascade on delete cascade,
+    uid uuid not null,
+    event_id bigint not null,
+    type text not null,
+    session_id uuid not null,
+    user_id uuid not null,
+    deadline timestamptz not null,
+    not_after timestamptz not null,
+    state text not null default 'waiting' check (state in ('waiting', 'sending', 'delivered', 'cancelled', 'expired')),
+    attempts integer not null default 0,
+    next_at timestamptz not null,
+    created_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    detail text,
+    unique (target, uid)
+);
+create index pushes_next_at_idx on after_hours.pushes (target, next_at) where finished_at is null;
+create index pushes_finished_at_idx on after_hours.pushes (finished_at) where finished_at is not null;
+create index pushes_user_id_idx on after_hours.pushes (user_id);
+
+create table after_hours.push_attempts (
+    push_id bigint not null references after_hours.pushes (id) on delete cascade,
+    attempt integer not null,
+    node text not null,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    status integer,
+    error text,
+    primary key (push_id, attempt)
+);
+
+-- Servers without pg_cron: after-hours tick runs the jobs -------------------------------------------------------
+create table after_hours.tickers (
+    node text primary key,
+    started_at timestamptz not null default clock_timestamp(),
+    seen_at timestamptz not null default clock_timestamp()
+);
+
+create table after_hours.ticker_runs (
+    id bigint generated always as identity primary key,
+    job text not null,
+    node text not null,
+    backend_pid integer,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    status text not null default 'running' check (status in ('running', 'succeeded', 'failed')),
+    message text
+);
+create index ticker_runs_job_idx on after_hours.ticker_runs (job, started_at);
+
+-- What was applied ---------------------------------------------------------------------------------------------
 create table after_hours.sql_objects (
     kind text not null,
     identity text not null,

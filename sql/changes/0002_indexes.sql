@@ -2,15 +2,9 @@
 -- CONCURRENTLY: on an adopted table of any size nobody waits. So each statement is a transaction of its own; a file
 -- of this kind holds plain statements only. If one is interrupted, doctor() names the invalid index and what to type.
 
--- due for the end: shrinks to the sessions that are still to be announced
-create index concurrently if not exists after_hours_sessions_end_idx
-on public.after_hours_sessions (least(ended_at, expires_at))
-where expired_for is distinct from least(ended_at, expires_at);
-
--- due for the warning
-create index concurrently if not exists after_hours_sessions_warning_idx
-on public.after_hours_sessions (expires_at)
-where ended_at is null and warned_for is distinct from expires_at;
+-- due for the end and for the warning; the id makes it a keyset, and gives the order in which events are compared with it
+create index concurrently if not exists after_hours_sessions_deadline_idx
+on public.after_hours_sessions (least(ended_at, expires_at), id);
 
 -- the snapshot that a joining client gets
 create index concurrently if not exists after_hours_sessions_user_idx

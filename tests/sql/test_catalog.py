@@ -15,9 +15,7 @@ SQL = Path(__file__).resolve().parents[2] / "sql"
 FILES = sorted(path for path in SQL.rglob("*.sql") if "psql" not in path.parts)
 NOT_OBJECTS = {"changes", "psql", "sql"}  # folders whose files make no routine or view
 OBJECTS = sorted(
-    path
-    for path in FILES
-    if path.parent.name not in NOT_OBJECTS and path.name not in {"plan.sql", "schedule.sql", "drop_marks.sql"}
+    path for path in FILES if path.parent.name not in NOT_OBJECTS and path.name not in {"plan.sql", "schedule.sql"}
 )
 
 ROUTINES = """

@@ -8,7 +8,7 @@ revision = "0003"
 down_revision = "0002"
 routines_run_one_step_back = True
 
-FILE = "0003_validate_messages_fk.sql"
+FILE = "0003_validate.sql"
 SHA256 = "6e5b370d697248b4561b73c0fd0e16622bafcc0f9ffceca074274883b4a3f49a"
 
 
