@@ -118,8 +118,7 @@ comment on column after_hours.purge_runs.tail_expires_at is
 comment on column after_hours.brake_releases.retention is 'The retention at that time: a shorter one needs another release.';
 comment on table after_hours.purge_batches is 'Batches of purged matches: a hash chain. verify_evidence() recomputes it.';
 comment on column after_hours.purge_batches.digests is
-'tombstone_digests() of its tombstones, four bytes each in the order of the ids; null in batches from before change '
-'0004.';
+'tombstone_digests() of its tombstones, four bytes each in the order of the ids.';
 comment on table after_hours.purged_matches is 'Tombstones: one row per purged match, without content or participants.';
 comment on table after_hours.evidence_chain is
 'Head of the hash chain, locked by each batch, and the anchor: the last trimmed hash.';

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "cd3acb3c529bbb8fb99e42076a8d231ec181d212e844e1541172bbd67b3c8a2d"
+SHA256 = "c2ae48769dc602f70a822a23c5c69468c760429fae495db135e2ba8c979130c6"
 
 
 def upgrade() -> None:

@@ -351,7 +351,7 @@ create table after_hours.purge_batches (
     committed_at timestamptz not null,
     prev_hash bytea not null check (octet_length(prev_hash) = 32),
     hash bytea not null check (octet_length(hash) = 32),
-    digests bytea
+    digests bytea not null
 );
 create index purge_batches_run_id_idx on after_hours.purge_batches (run_id);
 

@@ -6,7 +6,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: find a tombstone that differs from what was written, by the digests stored with the batch.
-    -- Returns: a description of the first one; null if no digest differs or the batch has none (before change 0004).
+    -- Returns: a description of the first one; null if no digest differs or the batch is missing.
     -- Locks:   none.
     -- Access:  internal.
     with written as (
@@ -44,7 +44,7 @@ as $$
     where exists (select from written);
 $$;
 comment on function after_hours.find_broken_tombstone(bigint) is
-'Inner part of verify_evidence(): names the first tombstone of a batch that differs from what was written; null if '
-'the batch has no digests or none differs.';
+'Inner part of verify_evidence(): names the first tombstone of a batch that differs from what was written; null if none '
+'differs or the batch is missing.';
 alter function after_hours.find_broken_tombstone(bigint) owner to after_hours_owner;
 revoke all on function after_hours.find_broken_tombstone(bigint) from public;

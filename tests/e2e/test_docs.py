@@ -72,7 +72,7 @@ def test_sql_of_the_operators_pages_runs(make_instance: Callable[..., Instance],
     with instance.connect() as db:
         db.execute(old_sends)
     for name in ("operations", "configuration", "migrating", "push"):
-        # the section that an owner of an older table needs has a test of its own, tests/sql/test_messages_key.py
+        # the section that an owner of an adopted table needs has a test of its own, tests/sql/test_messages_key.py
         document = re.sub(
             r"^## The key of the messages\n.*?(?=^## )",
             "",

@@ -38,8 +38,8 @@ select throws_ok(
 reset role;
 insert into after_hours.purge_runs (trigger, status, lease_until, run_by, backend_pid, retention, cutoff, batch_size, system_identifier, database_name)
 values ('manual', 'succeeded', now(), 'test', 1, '30 days', now(), 1, 1, 'test');
-insert into after_hours.purge_batches (seq, run_id, batch, matches, messages, committed_at, prev_hash, hash)
-select 1, max(id), 1, 1, 4, now(), sha256(''), sha256('x') from after_hours.purge_runs;
+insert into after_hours.purge_batches (seq, run_id, batch, matches, messages, committed_at, prev_hash, hash, digests)
+select 1, max(id), 1, 1, 4, now(), sha256(''), sha256('x'), '' from after_hours.purge_runs;
 insert into after_hours.purged_matches (match_id, seq, expired_at, messages)
 values ('33333333-0000-4000-8000-000000000009', 1, now() - interval '31 days', 4);
 set local role after_hours_app;
