@@ -70,7 +70,7 @@ def page_of(rows: Sequence[Row], asked: Cursor | None) -> Page:
         raise UnexpectedAnswer("no head row")
     head = rows[0]
     page = Page(
-        need(head["life"], str, "life"),
+        need(head["incarnation"], str, "incarnation"),
         one_of(head["start"], ("fresh", "replayed", "reset"), "start"),
         cursor_of(head["cursor"]),
         need(head["more"], bool, "more"),
@@ -110,7 +110,7 @@ def result_of(row: Row, user: UUID) -> AttachResult:
     if len({len(column) for column in columns}) != 1:
         raise UnexpectedAnswer("arrays of different length")
     return AttachResult(
-        need(row["life"], str, "life"),
+        need(row["incarnation"], str, "incarnation"),
         need(row["head"], int, "head"),
         start,
         cursor_of(row["cursor"]),

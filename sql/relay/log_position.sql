@@ -1,5 +1,5 @@
 create or replace function after_hours.log_position(
-    out life text, out epoch text, out head bigint, out floor bigint
+    out incarnation text, out epoch text, out head bigint, out floor bigint
 )
 language plpgsql
 stable
@@ -8,7 +8,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Purpose: the position of the event log in the caller's snapshot.
-    -- Returns: the newest epoch's name; head, the greatest id ever readable; floor, the greatest trimmed id; life,
+    -- Returns: the newest epoch's name; head, the greatest id ever readable; floor, the greatest trimmed id; incarnation,
     --          which changes whenever ids may have been issued again: ids of two incarnations must not be compared.
     -- Locks:   none.
     -- Access:  internal.
@@ -17,7 +17,7 @@ begin
     select greatest(max(v.id), log_position.floor) into head from after_hours.events as v;
     -- The epoch of a new server run is opened before its first event, which may be after a relay's first read. Until then
     -- the start time of the postmaster identifies a promoted or restarted server.
-    life := epoch || '@' || extract(epoch from pg_postmaster_start_time());
+    incarnation := epoch || '@' || extract(epoch from pg_postmaster_start_time());
 end
 $$;
 comment on function after_hours.log_position() is

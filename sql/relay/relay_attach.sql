@@ -1,6 +1,6 @@
 create or replace function after_hours.relay_attach(p_user_ids uuid[], p_cursors text[], p_issued_at timestamptz[])
 returns table (
-    ord integer, life text, head bigint, start text, cursor text, state text, blocked_ms integer,
+    ord integer, incarnation text, head bigint, start text, cursor text, state text, blocked_ms integer,
     ids bigint[], uids uuid[], cursors text[], bodies text[], due_ats timestamptz[], emitted_ats timestamptz[]
 )
 language plpgsql
@@ -82,7 +82,7 @@ begin
         from missed as m
     )
 
-    select p.ord::integer, v_log.life, v_log.head, p.start, p.cursor,
+    select p.ord::integer, v_log.incarnation, v_log.head, p.start, p.cursor,
         case when p.start <> 'blocked' then
             '{"start":"' || p.start || '","cursor":"' || p.cursor
             || '","serverTime":"' || to_char(date_trunc('milliseconds', v_now at time zone 'UTC'), v_stamp)

@@ -1,6 +1,6 @@
 create or replace function after_hours.relay_events(p_cursor text, p_limit integer default 1000)
 returns table (
-    kind text, life text, start text, cursor text, more boolean,
+    kind text, incarnation text, start text, cursor text, more boolean,
     id bigint, uid uuid, user_id uuid, body text, due_at timestamptz, emitted_at timestamptz,
     issued_before timestamptz, blocked_ms integer
 )
@@ -31,7 +31,7 @@ begin
     ) as p;
     v_read := coalesce(v_read, v_log.head);
     kind := 'head';
-    life := v_log.life;
+    incarnation := v_log.incarnation;
     cursor := v_log.epoch || '-' || v_read;
     more := v_read < v_log.head;
     return next;

@@ -203,10 +203,10 @@ def test_states_of_sessions_in_the_snapshot(db: Connection, user: UUID) -> None:
 
 
 def test_incarnations_differ_by_server_run_and_by_epoch(db: Connection, user: UUID) -> None:
-    first = attach(db, user, None).life
-    assert first == follow(db, None)[0].life
+    first = attach(db, user, None).incarnation
+    assert first == follow(db, None)[0].incarnation
     open_epoch(db, "bbbbbbbb", 0)
-    assert attach(db, user, None).life != first
+    assert attach(db, user, None).incarnation != first
 
 
 def test_arrays_of_different_length_are_refused_with_a_hint(db: Connection) -> None:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 ATTACH = "relay_attach(p_user_ids uuid[], p_cursors text[], p_issued_at timestamptz[])"
 EVENTS = "relay_events(p_cursor text, p_limit integer)"
-COLUMNS = "ord, life, head, start, cursor, state, blocked_ms, ids, uids, cursors, bodies, due_ats, emitted_ats"
+COLUMNS = "ord, incarnation, head, start, cursor, state, blocked_ms, ids, uids, cursors, bodies, due_ats, emitted_ats"
 AS_AGREED = "select {} from after_hours.as_agreed(p_user_ids, p_cursors, p_issued_at)"
 
 ANSWERS = {
     "a row missing": (ATTACH, AS_AGREED.format("*") + " offset 1"),
     "a row too many": (ATTACH, f"{AS_AGREED.format('*')} union all {AS_AGREED.format('*')}"),
     "no state": (ATTACH, AS_AGREED.format(COLUMNS.replace("state", "null::text"))),
-    "no incarnation": (ATTACH, AS_AGREED.format(COLUMNS.replace("life", "null::text"))),
+    "no incarnation": (ATTACH, AS_AGREED.format(COLUMNS.replace("incarnation", "null::text"))),
     "no cursor": (ATTACH, AS_AGREED.format(COLUMNS.replace("cursor,", "null::text,"))),
     "an error": (ATTACH, AS_AGREED.format("*") + " where 1 / (p_user_ids[1] is null)::integer = 1"),
     "no row of the log": (EVENTS, "select * from after_hours.as_agreed(p_cursor, p_limit) where false"),
