@@ -64,9 +64,9 @@ cmd_docker() {
     # shellcheck disable=SC2064 # the directory of now
     trap "stop_docker $scratch" EXIT
     start_docker "$scratch"
-    matrix_home=${XDG_CACHE_HOME:-$HOME/.cache}/after-hours/docker
+    roots_home=${XDG_CACHE_HOME:-$HOME/.cache}/after-hours/docker
     make_root trixie
-    tar -C "$matrix_home/trixie" --exclude='./proc/*' --exclude='./sys/*' -c . | docker import - debian:trixie-slim >/dev/null
+    tar -C "$roots_home/trixie" --exclude='./proc/*' --exclude='./sys/*' -c . | docker import - debian:trixie-slim >/dev/null
     for image in postgres relay; do
         say "building after-hours-$image"
         docker build --network host --quiet -t "after-hours-$image" -f "docker/$image/Dockerfile" . >/dev/null
