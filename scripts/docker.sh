@@ -65,7 +65,7 @@ cmd_docker() {
     trap "stop_docker $scratch" EXIT
     start_docker "$scratch"
     roots_home=${XDG_CACHE_HOME:-$HOME/.cache}/after-hours/docker
-    make_root trixie
+    make_root trixie trixie
     tar -C "$roots_home/trixie" --exclude='./proc/*' --exclude='./sys/*' -c . | docker import - debian:trixie-slim >/dev/null
     for image in postgres relay; do
         say "building after-hours-$image"

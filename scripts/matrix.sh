@@ -33,7 +33,7 @@ cmd_matrix() {
     [[ -z $(git -C "$repo" status --porcelain) ]] || say "only what is committed is tested"
     for version in "$@"; do
         suite=${matrix_suites[$version]}
-        make_root "$suite"
+        make_root "$suite" "$suite"
         copy_repository "$suite"
         modes=(workers libpq) # the one that ./dev up takes by itself comes first
         ((version != 15)) || modes=(libpq workers)

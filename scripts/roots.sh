@@ -20,17 +20,17 @@ debian_archive() {
     echo "$found"
 }
 
-# Make the root of a Debian release with nothing in it but certificates, unless it is there. $1: release
+# Make the root of a Debian release with nothing in it but certificates, unless it is there. $1: name, $2: release
 make_root() {
-    local root=$roots_home/$1 archive
+    local root=$roots_home/$1 release=$2 archive
     [[ -e $root ]] && return 0
     need_packages debootstrap
     archive=$(debian_archive)
-    say "making a root of Debian $1 in $root"
+    say "making a root of Debian $release in $root"
     rm -rf "$root.new"
     mkdir -p "$roots_home"
-    [[ -e /usr/share/debootstrap/scripts/$1 ]] || die "this debootstrap does not know the release $1"
-    debootstrap --variant=minbase --include=ca-certificates "$1" "$root.new" "$archive" >"$roots_home/$1.log" 2>&1 ||
+    [[ -e /usr/share/debootstrap/scripts/$release ]] || die "this debootstrap does not know the release $release"
+    debootstrap --variant=minbase --include=ca-certificates "$release" "$root.new" "$archive" >"$roots_home/$1.log" 2>&1 ||
         die "debootstrap failed: $(tail -n 3 "$roots_home/$1.log")"
     # What this machine needs to reach its archives: proxies, certificates. A mirror's copy of testing may be old.
     {
@@ -46,7 +46,7 @@ make_root() {
 }
 
 # Run a command in a root, in the copy of the repository. Its mounts and processes are in namespaces of their own: they
-# end with the command, whatever ends it. $1: release
+# end with the command, whatever ends it. $1: name
 in_root() {
     local root=$roots_home/$1 name environment=()
     shift
@@ -67,7 +67,7 @@ in_root() {
             exit $status # bash stays the first process: it reaps what is left behind' bash "$root" "$@" </dev/null
 }
 
-# Put the last commit into a root; .venv and .local of the run before stay. $1: release
+# Put the last commit into a root; .venv and .local of the run before stay. $1: name
 copy_repository() {
     local copy=$roots_home/$1/root/after-hours
     [[ -d $copy ]] || git init --quiet "$copy"
