@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import socket
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,6 +53,14 @@ def find_tool(name: str) -> Path:
     if found is None:
         pytest.fail(f"{name} is missing: run ./dev test once, which fetches it")
     return Path(found)
+
+
+def open_to_others(directory: Path) -> None:
+    """Let other users, as whom servers run, enter a directory of pytest's, which makes them for one user only."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    for path in (directory, *directory.parents):
+        if temporary in path.parents:
+            path.chmod(0o755)
 
 
 def make_token(user: UUID | str, *, secret: str = SECRET, **claims: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -39,8 +40,10 @@ def scratch() -> Path:
     # the example of docs/protocol.md has the client beside it
     for file in (REPO / "clients" / "browser" / "after-hours.js", Path(__file__).parent / "socketio-client.mjs"):
         shutil.copy(file, folder)
-    if not (folder / "node_modules" / "installed").exists():
-        command = "npm install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error"
-        subprocess.run(command.split(), cwd=folder, check=True, timeout=100)
-        (folder / "node_modules" / "installed").touch()
+    with (root / "lock").open("w") as lock:  # of the processes of one run
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "node_modules" / "installed").exists():
+            command = "npm install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error"
+            subprocess.run(command.split(), cwd=folder, check=True, timeout=100)
+            (folder / "node_modules" / "installed").touch()
     return folder

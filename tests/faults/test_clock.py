@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.helpers import poll_until
+from tests.helpers import open_to_others, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,8 +47,7 @@ def clocked(
         pytest.skip("needs libfaketime: apt-get install libfaketime")
     instance = make_instance("cluster")
     directory = tmp_path_factory.mktemp("clock")
-    for path in (*directory.parents[:2], directory):
-        path.chmod(0o755)
+    open_to_others(directory)
     clock = Clock(directory / "offset")
     data = (instance.home / "cluster" / "data").resolve()
     with instance.connect() as connection:

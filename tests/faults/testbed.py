@@ -7,8 +7,8 @@ import ctypes
 import json
 import os
 import pwd
-import random
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -95,7 +95,7 @@ class Lane:
     CLONE_NEWNET = 0x40000000
 
     def __init__(self) -> None:
-        number = random.randrange(1 << 14)
+        number = secrets.randbelow(1 << 14)  # `random` is seeded by Hypothesis: the same in parallel processes
         self.name = f"ah{number}"
         subnet, first = f"10.213.{number >> 6}", (number & 63) << 2  # visible only at the two ends of the cable
         self.here, self.address = f"{subnet}.{first + 1}", f"{subnet}.{first + 2}"

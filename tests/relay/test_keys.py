@@ -65,7 +65,7 @@ OCT = {"kty": "oct", "k": base64.urlsafe_b64encode(b"k" * 40).decode(), "alg": "
     {"kty": "EC", "crv": "P-256", "x": "!", "y": 7}, {"kty": "RSA"}, {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"},
     {"kty": "EC", "crv": "brainpoolP256r1", "x": "AA", "y": "AA"}, {}, [], None, 7, "x", {"kty": ["RSA"]},
     as_jwk(RSA, kid=7), as_jwk(RSA, use=["sig"]), as_jwk(RSA, alg={"a": 1}),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_an_odd_key_takes_no_other_away(odd: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """CASES 2: one unusable key refused the whole file, and a key for encryption verified tokens."""
     verifier = with_file(tmp_path / "jwks", key_set(odd, as_jwk(P256, kid="good")))

@@ -23,7 +23,7 @@ from relay.database.connect import KEEPALIVES, REFUSED_AT_START
 from relay.dsn import read_dsn
 from relay.settings import Settings
 from tests.conftest import free_port
-from tests.helpers import SECRET, find_tool, wait_until
+from tests.helpers import SECRET, find_tool, open_to_others, wait_until
 from tests.relay.conftest import StartRelay, cursors, expire
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def pooler(instance: Instance, tmp_path: Path) -> Pooler:
     """Start a PgBouncer in front of the instance, by session (as it comes) or by transaction. Gives its address."""
     pgbouncer = find_tool("pgbouncer")
     where = instance.dsn().split("?")[1].replace("&", " ")
-    for path in (*tmp_path.parents[:2], tmp_path):  # of pytest, which makes them for one user only
-        path.chmod(0o755)
+    open_to_others(tmp_path)
 
     @contextmanager
     def start(mode: str) -> Iterator[str]:
