@@ -14,7 +14,7 @@ $(cd "$repo" && token "$user")
 
 next    ./dev psql -c "select * from after_hours.start_session('$user', '2 min 10 s')"
         ./dev psql      a menu: the jobs, what is due, what the next purge will delete
-        ./dev demo      a scenario of one minute        ./dev down      stop everything
+        ./dev demo      a scenario of half a minute        ./dev down      stop everything
 TEXT
 }
 

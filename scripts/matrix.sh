@@ -40,7 +40,7 @@ cmd_matrix() {
         # The first run is by the documented command: it installs what is missing.
         matrix_run "$version" "${modes[0]}" superuser ./dev test "${matrix_tests[@]}"
         pytest=(env "AFTER_HOURS_PGBIN=/usr/lib/postgresql/$version/bin" .venv/bin/python -m pytest)
-        matrix_run "$version" "${modes[1]}" superuser "${pytest[@]}" "${matrix_tests[@]}"
+        matrix_run "$version" "${modes[1]}" superuser "${pytest[@]}" "${parallel[@]}" "${matrix_tests[@]}"
         for mode in "${modes[@]}"; do
             matrix_run "$version" "$mode" CREATEROLE "${pytest[@]}" tests/sql/test_migrations.py -k "$matrix_createrole"
         done

@@ -1,6 +1,10 @@
 # shellcheck shell=bash
 # Lint and tests. Sourced by ./dev.
 
+# Most of a test is waiting: three at a time. A file stays in one process, which shares its instances, and the files that
+# take longest come first.
+parallel=(-n 3 --dist loadfile --no-loadscope-reorder)
+
 cmd_test() {
     need_postgres
     need_packages "postgresql-$pgversion-pgtap" libtap-parser-sourcehandler-pgtap-perl
@@ -13,7 +17,5 @@ cmd_test() {
     need_tool nginx nginx
     cmd_lint
     export AFTER_HOURS_PGBIN=$pgbin
-    # Most of a test is waiting: three at a time. A file stays in one process, which shares its instances, and the
-    # files that take longest come first.
-    exec "$venv/bin/python" -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+    exec "$venv/bin/python" -m pytest "${parallel[@]}" "$@"
 }

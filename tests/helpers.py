@@ -28,6 +28,10 @@ TOOLS = REPO / ".local" / "tools" / "usr"  # where ./dev test unpacks programs
 # Instants of tokens. Constants, not offsets from now: a parametrized offset is computed when the file is collected.
 LONG_AGO, FAR_AHEAD = 1_000_000_000, 4_000_000_000  # 2001 and 2096
 
+# Seconds after which a wait for an event gives up. No claim: how fast something is, no test says. Beside other load on
+# the machine everything takes longer; a shorter bound is given only where a test tells two mechanisms apart by it.
+PATIENCE = 30.0
+
 T = TypeVar("T")
 _given: set[int] = set()
 
@@ -71,7 +75,7 @@ def make_token(user: UUID | str, *, secret: str = SECRET, **claims: Any) -> str:
 
 
 async def wait_until(
-    condition: Callable[[], object | Awaitable[object]], seconds: float = 5.0, *, interval: float = 0.005
+    condition: Callable[[], object | Awaitable[object]], seconds: float = PATIENCE, *, interval: float = 0.005
 ) -> None:
     """Wait until a condition, which may be a coroutine function, is true. Raises TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
@@ -82,7 +86,7 @@ async def wait_until(
             await asyncio.sleep(interval)
 
 
-def poll_until(condition: Callable[[], T], seconds: float = 5.0, *, interval: float = 0.02, what: str = "") -> T:
+def poll_until(condition: Callable[[], T], seconds: float = PATIENCE, *, interval: float = 0.02, what: str = "") -> T:
     """Call a condition until its result is true, and return the result. Raises TimeoutError after `seconds`."""
     end = time.monotonic() + seconds
     while not (result := condition()):

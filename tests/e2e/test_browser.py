@@ -110,7 +110,7 @@ def test_relay_restart_during_a_session(page: Page, running: Instance) -> None:
     pid = int((running.home / "relay.pid").read_text().split()[0])
     os.kill(pid, signal.SIGTERM)
     expect(page.locator("#connection")).not_to_have_text("connected")
-    poll_until(lambda: not Path(f"/proc/{pid}").exists(), 30)
+    poll_until(lambda: not Path(f"/proc/{pid}").exists())
     assert page.locator("#left").inner_text().startswith("9:"), "the countdown goes on"
     with running.connect("after_hours_app") as app:
         app.execute(
@@ -139,7 +139,7 @@ def test_database_outage_during_a_session(page: Page, running: Instance) -> None
                 " from public.after_hours_sessions as s where s.user_id = %s",
                 (user,),
             )
-            poll_until(lambda: db.execute("select from after_hours.events where user_id = %s", (user,)).fetchall(), 30)
+            poll_until(lambda: db.execute("select from after_hours.events where user_id = %s", (user,)).fetchall())
         finally:
             db.execute("alter role after_hours_relay login")
     expect(page.locator("#connection")).to_have_text("connected")

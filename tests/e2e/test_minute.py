@@ -35,7 +35,7 @@ async def test_warned_two_minutes_before_and_told_at_the_end(make_instance: Call
 
     client = Client(url, lambda: token)
     following = asyncio.create_task(follow(client))
-    await wait_until(lambda: client.cursor is not None, 10)
+    await wait_until(lambda: client.cursor is not None)
 
     # one is warned soon and runs on; one is warned at once and ends on the other side of pg_cron's next minute
     app = instance.connect("after_hours_app")
@@ -65,10 +65,10 @@ async def test_warned_two_minutes_before_and_told_at_the_end(make_instance: Call
     missed = app.execute("select (after_hours.end_session(%s, 'moderation')).id", (warned.id,)).fetchone()
     assert missed is not None
     with instance.connect() as db:
-        await wait_until(lambda: bool(db.execute("select from after_hours.events offset 3").fetchall()), 10)
+        await wait_until(lambda: bool(db.execute("select from after_hours.events offset 3").fetchall()))
     got.clear()
     following = asyncio.create_task(follow(Client(url, lambda: token, client.cursor)))
-    await wait_until(lambda: len(got) == 1, 10)
+    await wait_until(lambda: len(got) == 1)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     assert (got[0][1]["type"], got[0][1]["sessionId"], got[0][1]["reason"]) == (EXPIRED, str(warned.id), "moderation")

@@ -104,11 +104,11 @@ def test_without_pg_cron_everything_runs_by_tickers(ticking: Ticking) -> None:
 
     first, second = ticking.tick(), ticking.tick()
     try:
-        poll_until(lambda: ticking.value(RUNNING) == 2, 20)
+        poll_until(lambda: ticking.value(RUNNING) == 2)
         session = ticking.end_session()
-        poll_until(lambda: ticking.is_told(session), 5)
+        poll_until(lambda: ticking.is_told(session))
         runs = "select count(*) from after_hours.job_runs where status = 'succeeded'"
-        poll_until(lambda: ticking.value(runs) >= 3, 30, what="each job of the plan has had its time before")
+        poll_until(lambda: ticking.value(runs) >= 3, what="each job of the plan has had its time before")
         assert ticking.value("select count(*) from after_hours.ticker_runs") == 3, (
             "each once, though there are two tickers"
         )
@@ -122,21 +122,21 @@ def test_without_pg_cron_everything_runs_by_tickers(ticking: Ticking) -> None:
 
         first.kill()
         session = ticking.end_session()
-        poll_until(lambda: ticking.is_told(session), 5, what="the other one goes on")
+        poll_until(lambda: ticking.is_told(session), what="the other one goes on")
         ticking.db.execute("select after_hours.pause_job('announce', clock_timestamp() + interval '1 minute', 'test')")
         ticking.db.execute("select pg_sleep(1.5)")
         session = ticking.end_session()
         ticking.db.execute("select pg_sleep(1.5)")
         assert not ticking.is_told(session), "paused"
         ticking.db.execute("select after_hours.resume_job('announce')")
-        poll_until(lambda: ticking.is_told(session), 5)
+        poll_until(lambda: ticking.is_told(session))
         # a job whose ticker was killed, and whose time comes again
         ticking.db.execute(
             "update after_hours.ticker_runs set started_at = started_at - interval '2 hours', status = 'running', node = 'gone' "
             "where job = 'housekeeping'"
         )
         poll_until(
-            lambda: ticking.value("select count(*) from after_hours.ticker_runs where job = 'housekeeping'") == 2, 20
+            lambda: ticking.value("select count(*) from after_hours.ticker_runs where job = 'housekeeping'") == 2
         )
         assert (
             ticking.value("select message from after_hours.ticker_runs where node = 'gone'")

@@ -51,7 +51,7 @@ def clocked(
     clock = Clock(directory / "offset")
     data = (instance.home / "cluster" / "data").resolve()
     with instance.connect() as connection:
-        binaries = wait(connection, "select setting from pg_config() where name = 'BINDIR'", 1).setting
+        binaries = wait(connection, "select setting from pg_config() where name = 'BINDIR'").setting
         connection.execute("select after_hours.uninstall_jobs()")  # the tests start the loops that they need
     control = [f"{binaries}/pg_ctl", "-D", str(data), "-w"]
     if os.geteuid() == 0:
@@ -79,12 +79,12 @@ def looping(instance: Instance, db: Connection) -> Iterator[None]:
 
         def run() -> None:
             with suppress(psycopg.OperationalError):
-                job.execute("call after_hours.announce_loop('30.25 s')")
+                job.execute("call after_hours.announce_loop('59.9 s')")
 
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            wait(db, f"{LOOPS} and wait_event = 'PgSleep'", 5)
+            wait(db, f"{LOOPS} and wait_event = 'PgSleep'")
             yield
         finally:
             with suppress(psycopg.OperationalError):
@@ -100,9 +100,9 @@ def db(clocked: tuple[Instance, Clock]) -> Iterator[Connection]:
         yield connection
 
 
-def wait(db: Connection, query: str, seconds: float) -> Any:
+def wait(db: Connection, query: str) -> Any:
     """The first row of a query that has none at first."""
-    return poll_until(lambda: db.execute(query).fetchall(), seconds, what=query)[0]
+    return poll_until(lambda: db.execute(query).fetchall(), what=query)[0]
 
 
 def start(db: Connection, seconds: float) -> Any:
@@ -123,9 +123,9 @@ def test_ahead_what_has_become_due_goes_out_at_once_and_nothing_twice(
     assert not db.execute("select from after_hours.events").fetchall()
     clocked[1].set(3605)
     began = time.monotonic()
-    wait(db, f"select from after_hours.events where session_id = '{ended}'", 3)
-    wait(db, f"select from after_hours.events where session_id = '{warned}'", 3)
-    assert time.monotonic() - began < 1.5
+    wait(db, f"select from after_hours.events where session_id = '{ended}'")
+    wait(db, f"select from after_hours.events where session_id = '{warned}'")
+    assert time.monotonic() - began < 10, "by the loop that runs, not by the one of the next minute"
     rows = db.execute("select type, session_id from after_hours.events order by id").fetchall()
     assert [tuple(row) for row in rows] == [
         ("after_hours:session_expired", ended), ("after_hours:session_expiring", warned),
@@ -140,26 +140,24 @@ def test_behind_a_sleeping_loop_is_found_and_ended(clocked: tuple[Instance, Cloc
     """PostgreSQL ends a sleep by the clock: the loop would hold the lock for an hour."""
     db.execute("update after_hours.settings set announce_since = '2000-01-01'")  # it was installed an hour from now
     with looping(clocked[0], db):
-        waiting = wait(db, f"{LOOPS} and wait_event = 'relation'", 3).pid
+        waiting = wait(db, f"{LOOPS} and wait_event = 'relation'").pid
         clocked[1].set(-3600)
         session = start(db, 1)
         time.sleep(2)
         told = f"select from after_hours.events where session_id = '{session}' and type = 'after_hours:session_expired'"
         assert not db.execute(told).fetchall(), "the end is not announced yet"
-        row = wait(db, ANNOUNCING, 1)
-        assert not row.ok
+        row = wait(db, f"{ANNOUNCING} and not ok")
         assert "the clock was set back" in row.detail
         assert row.next_command.startswith("select after_hours.end_stuck_loops();")
-        beat = "select wants_rescue from after_hours.relay_beat('n', 'live', 'notify', 0, null, now())"
         db.execute("set role after_hours_relay")
-        assert wait(db, beat, 1).wants_rescue
+        wait(db, "select from after_hours.relay_beat('n', 'live', 'notify', 0, null, now()) where wants_rescue")
         db.execute("select after_hours.relay_rescue()")
         db.execute("reset role")
         assert db.execute(told).fetchall()
         assert [row.pid for row in db.execute(LOOPS).fetchall()] == [waiting], "no other loop is ended"
         session = start(db, 1.5)
-        wait(db, f"select from after_hours.events where session_id = '{session}' and type like '%expired'", 3)
-        assert wait(db, ANNOUNCING, 1).ok, "announcing continues by the new clock"
+        wait(db, f"select from after_hours.events where session_id = '{session}' and type like '%expired'")
+        wait(db, f"{ANNOUNCING} and ok")  # announcing continues by the new clock
 
 
 def test_behind_the_next_loop_is_as_good_as_ever(clocked: tuple[Instance, Clock]) -> None:
@@ -171,7 +169,7 @@ def test_behind_the_next_loop_is_as_good_as_ever(clocked: tuple[Instance, Clock]
             "select extract(epoch from emitted_at - due_at)::float as late from after_hours.events"
             f" where session_id = '{session}' and type = 'after_hours:session_expired'"
         )
-        assert 0 <= wait(db, late, 4).late < 0.5
-        assert wait(db, ANNOUNCING, 1).ok, "the heartbeat is written by the new clock"
+        assert 0 <= wait(db, late).late < 2
+        wait(db, f"{ANNOUNCING} and ok")  # the heartbeat is written by the new clock
         db.execute("update after_hours.settings set announce_since = clock_timestamp() + interval '1 hour'")
-        assert "announce_since lies ahead" in wait(db, ANNOUNCING, 1).detail
+        wait(db, f"{ANNOUNCING} and detail like '%announce_since lies ahead%'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.conftest import reset
+from tests.helpers import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +73,7 @@ def spare(other: Callable[..., Connection]) -> Iterator[None]:
 
     def run() -> None:
         with suppress(psycopg.OperationalError):
-            connection.execute("call after_hours.announce_loop('30.25 s')")
+            connection.execute("call after_hours.announce_loop('59.9 s')")
 
     threading.Thread(target=run, daemon=True).start()
     yield
@@ -79,13 +81,14 @@ def spare(other: Callable[..., Connection]) -> Iterator[None]:
         connection.cancel_safe()
 
 
-def loops(db: Connection, wanted: int, seconds: float = 10) -> list[int]:
+def loops(db: Connection, wanted: int) -> list[int]:
     """Wait until at least so many loops run; their pids."""
-    end = time.monotonic() + seconds
-    while len(pids := [row.pid for row in db.execute(LOOPS).fetchall()]) < wanted:
-        assert time.monotonic() < end, f"{len(pids)} loops after {seconds} s"
-        time.sleep(0.1)
-    return pids
+
+    def enough() -> list[int]:
+        pids = [row.pid for row in db.execute(LOOPS).fetchall()]
+        return pids if len(pids) >= wanted else []
+
+    return poll_until(enough, what=f"{wanted} loops")
 
 
 def health(db: Connection, check: str) -> Any:
@@ -103,17 +106,14 @@ def due_in(db: Connection, seconds: float, count: int = 1) -> None:
     )
 
 
-def latenesses(db: Connection, count: int, seconds: float) -> list[float]:
+def latenesses(db: Connection, count: int) -> list[float]:
     """Seconds from due to emitted of so many events, waited for."""
-    end = time.monotonic() + seconds
-    while True:
-        rows = db.execute(
-            "select extract(epoch from emitted_at - due_at)::float as late from after_hours.events"
-        ).fetchall()
-        if len(rows) >= count:
-            return [row.late for row in rows]
-        assert time.monotonic() < end, f"{len(rows)} of {count} events after {seconds} s: {health(db, 'announcing')}"
-        time.sleep(0.1)
+
+    def enough() -> list[float]:
+        late = [row.late for row in db.execute(LATENESS).fetchall()]
+        return late if len(late) >= count else []
+
+    return poll_until(enough, what=f"{count} events: {health(db, 'announcing')}")
 
 
 @pytest.mark.usefixtures("spare")
@@ -123,7 +123,7 @@ def test_one_loop_cancelled_or_killed_the_other_carries_on(db: Connection, blow:
     due_in(db, 3, count=60)
     time.sleep(1)
     db.execute(f"select {blow}(%s)", (first,))
-    late = latenesses(db, 60, 10)
+    late = latenesses(db, 60)
     assert max(late) < 2, "the promise is 0.5 s; the margin is for a busy test machine"
     assert len(late) == 60
 
@@ -178,7 +178,7 @@ def test_server_restart_is_picked_up_without_waiting_for_the_minute(scheduled: I
     restart(scheduled)
     with scheduled.connect() as connection:
         # well before the minute: only announce_boot can have done it
-        latenesses(connection, 1, 20)
+        latenesses(connection, 1)
         run = connection.execute("select status from cron.job_run_details order by runid desc limit 1").fetchone()
         assert run is not None
         row = connection.execute("select count(*) as n, max(ordinal) as o from after_hours.epochs").fetchone()
@@ -194,7 +194,7 @@ def test_row_lock_delays_only_its_own_session(db: Connection, other: Callable[..
     holder.execute("select from public.after_hours_sessions for update")
     before = db.execute("select xact_commit from pg_stat_database where datname = current_database()").fetchone()
     due_in(db, 0.2)
-    latenesses(db, 1, 5)
+    latenesses(db, 1)
     time.sleep(2.5)
     check = health(db, "overdue_events")
     assert not check.ok
@@ -206,7 +206,7 @@ def test_row_lock_delays_only_its_own_session(db: Connection, other: Callable[..
     assert after.xact_commit - before.xact_commit < 200, "it looks again with a back-off, it does not spin"
     released = datetime.now(UTC)
     holder.rollback()
-    latenesses(db, 2, 5)
+    latenesses(db, 2)
     row = db.execute("select max(emitted_at) as at from after_hours.events").fetchone()
     assert row is not None
     assert row.at - released < timedelta(seconds=1)
@@ -219,7 +219,7 @@ def test_statement_timeout_of_the_database_does_not_reach_the_loops(scheduled: I
     restart(scheduled)
     with scheduled.connect() as db:
         time.sleep(2.5)
-        assert loops(db, 1, seconds=0)
+        assert db.execute(LOOPS).fetchall()
         examine = "select * from after_hours.doctor() where subject = 'setting statement_timeout'"
         row = db.execute(examine).fetchone()
         assert row is not None
@@ -245,16 +245,18 @@ def test_both_loops_killed_rescue_bridges_and_health_says_so(db: Connection) -> 
     db.execute("set role after_hours_relay")
     db.execute("select after_hours.relay_rescue()")
     db.execute("reset role")
-    latenesses(db, 3, 1)
+    latenesses(db, 3)
 
 
 def test_a_second_loop_by_hand_does_no_harm(db: Connection, other: Callable[..., Connection]) -> None:
     hand = other("after_hours_jobs")
     due_in(db, 2, count=40)
-    threading.Timer(3, hand.cancel_safe).start()
-    with pytest.raises(psycopg.errors.QueryCanceled):
-        hand.execute("call after_hours.announce_loop('0.25 s')")
-    assert len(latenesses(db, 40, 5)) == 40
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(hand.execute, "call after_hours.announce_loop('59.9 s')")  # a minute at least
+        assert len(latenesses(db, 40)) == 40
+        hand.cancel_safe()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            running.result()
     # Ctrl-C freed everything: the lock is there to be had
     assert db.execute("select * from after_hours.announce_due()").fetchone() is not None
 
@@ -287,7 +289,7 @@ def test_queue_nearly_full_events_without_notify(db: Connection, other: Callable
         listener.execute("listen after_hours_events")
         due_in(db, -1, count=2)
         db.execute("select after_hours.announce_due()")
-        assert len(latenesses(db, 2, 1)) == 2
+        assert len(latenesses(db, 2)) == 2
         assert list(listener.notifies(timeout=0.5)) == []
         check = health(db, "notify_queue")
         assert not check.ok

@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 from relay.app import Relay
 from relay.settings import Settings
+from tests.helpers import PATIENCE, find_tool, wait_until
 from tests.helpers import SECRET as SECRET
-from tests.helpers import find_tool, wait_until
 from tests.helpers import make_token as make_token
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Peer:
         """The frames that are events."""
         return [frame for frame in self.frames if ":" in frame["type"]]
 
-    async def until(self, is_so: Callable[[Peer], object], seconds: float = 5.0) -> None:
+    async def until(self, is_so: Callable[[Peer], object], seconds: float = PATIENCE) -> None:
         """Wait until the condition holds for this client; a failure shows the frames received."""
         try:
             await wait_until(lambda: bool(is_so(self)), seconds)

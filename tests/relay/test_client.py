@@ -159,7 +159,7 @@ async def later() -> str:
 async def test_a_token_callback_that_raises_is_called_again(token: Callable[[], Any]) -> None:
     stage = Stage(says(hello(), event(2)))
     async with stage.client(token=token) as (_, got):
-        await wait_until(lambda: len(got) == 1, 10)
+        await wait_until(lambda: len(got) == 1)
     request = stage.connections[0].request
     assert request is not None
     assert request.headers["Authorization"] == "Bearer token"
@@ -170,7 +170,7 @@ async def test_a_token_callback_that_hangs_is_cancelled_and_called_again(monkeyp
     pending = [asyncio.Event().wait]
     stage = Stage(says(hello(), event(2)))
     async with stage.client(token=lambda: pending.pop()() if pending else "token") as (_, got):
-        await wait_until(lambda: len(got) == 1, 10)
+        await wait_until(lambda: len(got) == 1)
 
 
 async def test_a_token_callback_that_fails_at_renewal_does_not_end_the_stream() -> None:
@@ -185,7 +185,7 @@ async def test_a_token_callback_that_fails_at_renewal_does_not_end_the_stream() 
 
     stage = Stage(scene, says(hello("replayed", "aaaaaaaa-2"), event(3)))
     async with stage.client(token=failing(1, 1)) as (_, got):
-        await wait_until(lambda: [frame["id"] for frame in got] == ["e2", "e3"], 10)
+        await wait_until(lambda: [frame["id"] for frame in got] == ["e2", "e3"])
     assert json.loads(heard[0])["type"] == "ack"
 
 
@@ -222,7 +222,7 @@ BAD_FRAMES = {
 async def test_an_invalid_frame_closes_the_connection_and_the_next_one_works(before: list[str], bad: str) -> None:
     stage = Stage(says(*before, bad), says(hello("replayed"), event(2)))
     async with stage.client() as (_, got):
-        await wait_until(lambda: len(got) == 1, 10)
+        await wait_until(lambda: len(got) == 1)
     assert stage.connections[0].close_code == 1003
 
 
@@ -248,7 +248,7 @@ async def test_a_cursor_that_is_not_text_does_not_move_the_position(cursor: obje
     bad = json.dumps({"type": EXPIRED, "id": "e", "cursor": cursor})
     stage = Stage(says(hello(), bad), says(hello(), event(2)))
     async with stage.client() as (_, got):
-        await wait_until(lambda: len(got) == 1, 10)
+        await wait_until(lambda: len(got) == 1)
     assert "after=aaaaaaaa-1" in stage.after(1)
 
 

@@ -95,7 +95,7 @@ async def test_a_passed_or_moved_warning_is_not_read(relay: Running, db: Connect
 async def test_a_block_closes_and_refuses_until_it_is_lifted(relay: Running, db: Connection, user: UUID) -> None:
     async with relay.peer(user) as peer, relay.peer(uuid4()) as other:
         db.execute("select after_hours.block_user(%s, now() + interval '1 hour', 'test')", (user,))
-        await peer.until(lambda it: it.closed, 0.5)
+        await peer.until(lambda it: it.closed)
         assert peer.closed
         assert peer.closed[0] == 4403
         assert 3_500_000 < peer.closed[1]["retryAfterMs"] <= 3_600_000
@@ -127,7 +127,7 @@ async def test_disconnect_closes_on_all_relays_and_accepts_newer_tokens(
     async with first.peer(user, token=old) as one, second.peer(user, token=old) as two:
         db.execute("select after_hours.disconnect_user(%s, 'test')", (user,))
         for peer in (one, two):
-            await peer.until(lambda it: it.closed, 0.5)
+            await peer.until(lambda it: it.closed)
             assert peer.closed == (4401, {"retryAfterMs": 1000})
     async with first.peer(user, token=old) as peer:
         assert peer.closed == (4401, {"retryAfterMs": 1000})

@@ -27,7 +27,7 @@ async def test_after_killed_connections_the_relay_reconnects_and_loses_no_event(
         for _ in range(3):
             db.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {BACKENDS}")
             expire(db, user)
-        await peer.until(lambda it: len(it.events) == 3, 3)
+        await peer.until(lambda it: len(it.events) == 3)
         assert [event["cursor"] for event in peer.events] == cursors(db)
         assert not peer.of("reset")
     assert relay.relay.metrics.connects._value.get() >= 2
@@ -94,7 +94,7 @@ async def test_without_answers_the_relay_becomes_stale_then_live_with_the_replay
 
     async with relay.peer(user) as peer:
         monkeypatch.setattr(DatabaseSession, "read", read)
-        await peer.until(lambda it: it.of("stale"), 4)
+        await peer.until(lambda it: it.of("stale"))
         assert relay.relay.state.name == "stale"
         async with httpx.AsyncClient() as client:
             ready = await client.get(relay.http("/readyz", admin=True))
@@ -104,7 +104,7 @@ async def test_without_answers_the_relay_becomes_stale_then_live_with_the_replay
         assert not peer.events
         hangs = False
         started = time.monotonic()
-        await peer.until(lambda it: it.of("live"), 3)
+        await peer.until(lambda it: it.of("live"))
         assert time.monotonic() - started < 1.5
         assert [frame["type"] for frame in peer.frames[-4:]] == ["stale", *["after_hours:session_expired"] * 2, "live"]
         assert peer.of("live")[0]["replayed"] == 2
@@ -119,7 +119,7 @@ async def test_after_30_seconds_without_a_read_all_clients_are_reattached(
             (user,),
         )
         monkeypatch.setattr("relay.database.listener.FORGOTTEN_SECONDS", -1)
-        await peer.until(lambda it: it.closed, 4)
+        await peer.until(lambda it: it.closed)
         assert peer.closed
         assert peer.closed[0] == 4401
 
@@ -184,7 +184,7 @@ async def test_a_relay_that_stops_removes_its_row_and_sends_its_last_receipts(
     start_relay: StartRelay, db: Connection, user: UUID
 ) -> None:
     relay = await start_relay()
-    await wait_until(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("notify",)], 2)
+    await wait_until(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("notify",)])
     async with relay.peer(user) as peer:
         expire(db, user)
         await peer.until(lambda it: it.events)

@@ -137,7 +137,7 @@ async def test_behind_a_transaction_pooler_the_relay_polls_and_reports_it(
     with pooler("transaction") as plain:
         dsn = plain + "?options=-c%20lock_timeout%3D7s"
         relay = await start_relay(dsn=dsn, live=False)
-        await wait_until(lambda: relay.relay.state.mode == "polling" and relay.relay.state.name == "live", 10)
+        await wait_until(lambda: relay.relay.state.mode == "polling" and relay.relay.state.name == "live")
         assert relay.relay.state.reason.startswith("polling every second: a transaction pooler is in between")
         async with httpx.AsyncClient() as client:
             ready = await client.get(relay.http("/readyz", admin=True))
@@ -147,11 +147,11 @@ async def test_behind_a_transaction_pooler_the_relay_polls_and_reports_it(
             for count in range(1, 4):
                 started = time.monotonic()
                 expire(db, user)
-                await peer.until(lambda it, count=count: len(it.events) == count, 5)  # type: ignore[misc]
+                await peer.until(lambda it, count=count: len(it.events) == count)  # type: ignore[misc]
                 assert time.monotonic() - started < 3
             assert [event["cursor"] for event in peer.events] == cursors(db)
         connects = relay.relay.metrics.connects._value.get()
-        await wait_until(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("polling",)], 5)
+        await wait_until(lambda: db.execute("select mode from after_hours.relays").fetchall() == [("polling",)])
         assert relay.relay.metrics.connects._value.get() == connects, "the connection is not replaced"
         session = relay.relay.listener._session
         assert session is not None
@@ -171,10 +171,10 @@ async def test_a_busy_pooler_is_recognised(start_relay: StartRelay, pooler: Pool
         async with asyncio.TaskGroup() as tasks:
             others = [tasks.create_task(keep_busy(dsn)) for _ in range(12)]
             relay = await start_relay(dsn=dsn, live=False)
-            await wait_until(lambda: relay.relay.state.mode == "polling" and relay.relay.state.name == "live", 20)
+            await wait_until(lambda: relay.relay.state.mode == "polling" and relay.relay.state.name == "live")
             async with relay.peer(user) as peer:
                 expire(db, user)
-                await peer.until(lambda it: it.events, 20)
+                await peer.until(lambda it: it.events)
             for each in others:
                 each.cancel()
         assert relay.relay.state.mode == "polling"

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from relay.client import Client
 from relay.protocol import MAX_FRAME, MAX_MESSAGE, MAX_TOKEN
 from relay.websocket.kinds import KINDS
-from tests.helpers import wait_until
+from tests.helpers import PATIENCE, wait_until
 from tests.relay.conftest import Running, StartRelay, cursors, expire, make_token
 from tests.relay.raw_client import handshake, raw
 
@@ -316,7 +316,7 @@ async def test_a_client_that_does_not_read_is_cut_and_others_do_not_wait(
             await wait_until(lambda: any(s.transport.buffered() for s in relay.relay.hub.users.get(user, ())))
             started = time.monotonic()
             expire(db, other)
-            await peer.until(lambda it: it.events, 0.5)
+            await peer.until(lambda it: it.events)
             await wait_until(lambda: user not in relay.relay.hub.users)
             assert 0.5 < time.monotonic() - started < 3.5
             assert peer.closed is None
@@ -333,7 +333,7 @@ async def test_a_client_that_does_not_read_costs_at_most_256_kib(relay: Running,
             (user,),
         )
         db.execute("select after_hours.announce_due()")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             while relay.relay.hub.users.get(user):
                 most = max(most, *(one.transport.buffered() for one in relay.relay.hub.users[user]))
                 await asyncio.sleep(0)
@@ -354,7 +354,7 @@ async def test_a_client_cut_for_unread_bytes_is_counted_and_gets_the_code_if_it_
         assert relay.relay.metrics.closed.labels("4008")._value.get() == 1
         received = b""
         raw.setblocking(False)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(PATIENCE):
             while not received.endswith(b"}") or b'"retryAfterMs"' not in received[-60:]:
                 with suppress(BlockingIOError):
                     received += raw.recv(65_536)
@@ -369,11 +369,10 @@ async def test_a_slow_client_that_reads_is_not_cut(start_relay: StartRelay, db: 
         raw.setblocking(False)
         await wait_until(lambda: any(one.has_hello for one in relay.relay.hub.connections()))
         expire(db, *[user] * 1000)
-        waited = 0
-        for _ in range(30):
+        behind = 0
+        while behind < 20:  # for longer than stuck_seconds
             with suppress(BlockingIOError):
-                raw.recv(16_384)
-            waited += any(one.transport.buffered() for one in relay.relay.hub.connections())
+                raw.recv(4_096)
+            behind += any(one.transport.buffered() for one in relay.relay.hub.connections())
             await asyncio.sleep(0.1)
         assert relay.relay.hub.count == 1
-        assert waited > 10, "it was never behind"

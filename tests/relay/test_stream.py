@@ -16,7 +16,7 @@ import pytest
 
 from relay.websocket import plain
 from tests.conftest import free_port
-from tests.helpers import wait_until
+from tests.helpers import PATIENCE, wait_until
 from tests.relay.conftest import Running, StartRelay, cursors, expire, make_token, warn
 from tests.relay.nginx import accepts, start_nginx
 from tests.relay.raw_client import layer, raw
@@ -77,7 +77,7 @@ class Stream:
         assert (word, retry) == ("closed", f"retry: {said['retryAfterMs']}")
         return int(code), said
 
-    async def until(self, is_so: Callable[[Stream], object], seconds: float = 5.0) -> None:
+    async def until(self, is_so: Callable[[Stream], object], seconds: float = PATIENCE) -> None:
         """Wait until something is so of this client."""
         try:
             await wait_until(lambda: bool(is_so(self)), seconds)
@@ -247,7 +247,7 @@ async def test_it_outlives_every_limit_of_a_plain_answer(
         monkeypatch.setattr(plain, name, 0.1)
     relay = await start_relay(ping_seconds=0.4)
     async with stream(relay, user) as one:
-        await one.until(lambda it: len(it.of("ping")) == 4, 10)  # it never says anything, and is not silent
+        await one.until(lambda it: len(it.of("ping")) == 4)  # it never says anything, and is not silent
         assert not one.is_over
 
 
@@ -362,7 +362,7 @@ async def test_through_nginx_each_frame_comes_at_once(
         async with stream(f"https://127.0.0.1:{port}", user, **through) as one:  # type: ignore[arg-type]
             for count in range(1, 4):
                 expire(db, user)
-                await one.until(lambda it, count=count: len(it.events) == count, 2)  # type: ignore[misc]
+                await one.until(lambda it, count=count: len(it.events) == count)  # type: ignore[misc]
             place = one.ids[-1]
         await wait_until(lambda: relay.relay.hub.count == 0)  # nginx tells who has left
         expire(db, user)

@@ -77,9 +77,9 @@ async def test_an_unexpected_answer_ends_neither_the_process_nor_its_clients(
         assert joined.is_open
         async with relay.peer(uuid4()) as other:
             assert other.frames[0]["type"] == "hello"
-        await wait_until(lambda: relay.relay.state.fault is None, 10)
+        await wait_until(lambda: relay.relay.state.fault is None)
         expire(db, user)
-        await joined.until(lambda it: it.events, 10)
+        await joined.until(lambda it: it.events)
 
 
 async def test_a_client_whose_row_raises_is_closed_and_the_others_of_its_batch_join(

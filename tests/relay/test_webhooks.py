@@ -297,7 +297,7 @@ async def test_a_slow_target_and_a_dead_one_delay_no_other(db: Connection, insta
         add_target(db, quick.port, "c-quick", per_second=1000, concurrency=50)
         announce(db, 40)
         async with sending(instance, secrets):
-            await wait_until(lambda: ("c-quick", "delivered", 40) in states(db), 10)
+            await wait_until(lambda: ("c-quick", "delivered", 40) in states(db))
             assert len(late.got) == 5
             assert ("a-slow", "delivered", 1) not in states(db)
             backlog = db.execute(
@@ -305,7 +305,7 @@ async def test_a_slow_target_and_a_dead_one_delay_no_other(db: Connection, insta
             ).fetchall()
             assert backlog == [("a-slow", False), ("b-dead", True), ("c-quick", False)]
             release.set()
-            await wait_until(lambda: ("a-slow", "delivered", 40) in states(db), 10)
+            await wait_until(lambda: ("a-slow", "delivered", 40) in states(db))
     assert len(set(quick.ids)) == len(quick.ids) == 40
 
 
@@ -318,7 +318,7 @@ async def test_a_request_ends_with_the_deadline(db: Connection, instance: Instan
         add_target(db, target.port)
         announce(db, left="2 seconds")
         async with sending(instance, secrets):
-            await wait_until(lambda: [each[1] for each in states(db)] == ["expired"], 10)
+            await wait_until(lambda: [each[1] for each in states(db)] == ["expired"])
     row = db.execute("select status, error, finished_at < not_after + interval '1 second' from after_hours.pushes "
                      "join after_hours.push_history using (finished_at, not_after)").fetchone()  # fmt: skip
     assert row == (None, "no answer in time", True)
@@ -334,7 +334,7 @@ async def test_an_outage_of_the_database_is_survived(db: Connection, instance: I
         add_target(db, target.port)
         announce(db)
         async with sending(instance, secrets):
-            await wait_until(lambda: states(db) == [("main", "delivered", 1)], 10)
+            await wait_until(lambda: states(db) == [("main", "delivered", 1)])
     assert len(target.got) == 1, "the outcome was recorded over a new connection"
 
 

@@ -54,7 +54,7 @@ def test_each_event_once_and_at_rest_no_transaction_ids(
         first, later = session(db, "-1 second"), session(db, "5 seconds")
         db.execute(CASES[case].encode())
         loop.start()
-        poll_until(lambda: {first, later} <= {event.session_id for event in events(db) if event.type == EXPIRED}, 10)
+        poll_until(lambda: {first, later} <= {event.session_id for event in events(db) if event.type == EXPIRED})
         before, since = xid(db), time.monotonic()
         time.sleep(2.5)
         rate = (xid(db) - before) / (time.monotonic() - since)
