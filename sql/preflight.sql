@@ -68,11 +68,7 @@ begin
     -- Roles. A missing one is created by the first revision if this role has CREATEROLE. Three of them will own our
     -- objects: their rights must be usable here, and from PostgreSQL 16 on SET ROLE as well; being a member is not enough.
     v_is_ticker := coalesce(current_setting('after_hours.scheduler', true), '') = 'ticker';
-    if exists (
-        select
-        from pg_catalog.pg_attribute as a
-        where a.attrelid = to_regclass('after_hours.settings') and a.attname = 'scheduler'
-    ) then
+    if to_regclass('after_hours.settings') is not null then
         execute 'select scheduler = ''ticker'' from after_hours.settings' into v_is_ticker;
     end if;
     v_can := v_super or (c_version < 160000 and v_createrole) or pg_has_role('pg_monitor', 'member with admin option');

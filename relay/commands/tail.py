@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,10 @@ def tail(url: str, token: str | None, token_file: Path | None, after: str | None
     good_token = token
 
     async def follow() -> None:
+        this = asyncio.current_task()
+        assert this
+        # asyncio.run()'s handler has no wake-up descriptor: a Ctrl-C just before the loop sleeps waits for a frame.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, this.cancel)
         async for frame in Client(url, lambda: good_token, after, all_frames=all_frames).frames():
             click.echo(json.dumps(frame))
 
@@ -34,5 +39,5 @@ def tail(url: str, token: str | None, token_file: Path | None, after: str | None
         asyncio.run(follow())
     except Stopped as stopped:
         raise click.ClickException(str(stopped)) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         pass
