@@ -52,6 +52,10 @@ comment on table after_hours.epoch_marker is
 'UNLOGGED intentionally: a crash empties it, and the next event opens a new epoch.';
 comment on table after_hours.emitter is
 'The lock of a pass (EXCLUSIVE, a second at most), and the heartbeat of the scheduled runs.';
+comment on column after_hours.emitter.failures is
+'Passes of the scheduled runs that had no effect and were repeated, since the installation.';
+comment on column after_hours.emitter.failed_at is 'When the first pass after the last of them was made.';
+comment on column after_hours.emitter.failure is 'Why the last of them had no effect: message and SQLSTATE.';
 comment on column after_hours.emitter.swept_at is
 'Last sweep that was complete and is stored (with events, else every 15 s): up to then everything written late was found.';
 comment on column after_hours.emitter.sweep_at is 'When the sweep after that one is due.';

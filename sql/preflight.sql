@@ -118,7 +118,8 @@ begin
     into v_row
     from (
         values
-        ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('default_transaction_isolation', 'read committed')
+        ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('default_transaction_isolation', 'read committed'),
+        ('exit_on_error', 'off')
     ) as w (name, value)
     where not exists (
         select

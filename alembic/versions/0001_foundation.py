@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "c2ae48769dc602f70a822a23c5c69468c760429fae495db135e2ba8c979130c6"
+SHA256 = "7b8f17565c12608c8b54848612734a511eb2df5d9e5cb833a5ca8c006b5f578e"
 
 
 def upgrade() -> None:

@@ -16,7 +16,7 @@ begin
     --          well, up to an hour back; what lies further back is found in parts, within an hour of calls each minute.
     -- Returns: the number of events written of each type, the number of due sessions skipped because another transaction
     --          holds their row lock, whether more sessions are due, and the next due instant.
-    -- Locks:   after_hours.emitter EXCLUSIVE until the caller commits; the due sessions FOR SHARE.
+    -- Locks:   after_hours.emitter EXCLUSIVE and the sessions ACCESS SHARE until the caller commits; the due ones FOR SHARE.
     -- Access:  after_hours_dba, after_hours_jobs.
     begin
         lock table after_hours.emitter in exclusive mode;
@@ -26,6 +26,7 @@ begin
             message = 'another session has been announcing for longer than 5 seconds',
             hint = 'Find the cause: select * from after_hours.health where not ok; then repeat.';
     end;
+    lock table only public.after_hours_sessions in access share mode; -- before the snapshot: see announce_pass()
     v_now := clock_timestamp();
     select d.expired, d.expiring, d.skipped, d.has_more
     into expired, expiring, skipped, has_more

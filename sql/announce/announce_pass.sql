@@ -1,5 +1,6 @@
 create or replace function after_hours.announce_pass(
     p_until timestamptz, p_wait interval default '0', inout swept_at timestamptz default null, inout sweep_at timestamptz default null,
+    inout failures integer default 0, p_failure text default null,
     out is_over boolean, out emitted integer, out skipped integer, out has_more boolean
 )
 language plpgsql
@@ -17,9 +18,10 @@ begin
     -- Purpose: one pass of the loop: take the lock, sleep until the next due instant or sweep (at most 0.9 s, at least p_wait,
     --          not past p_until), announce. The caller's commit publishes the events and releases the lock.
     -- Returns: whether the run is over (paused, or p_until reached), events written, due sessions skipped, whether more is due;
-    --          the last and the next sweep, which the caller passes to its next pass: when idle they are not stored.
-    -- Locks:   after_hours.emitter EXCLUSIVE until the caller's commit; if it is not free within 900 ms, the pass ends
-    --          without an effect.
+    --          the last and the next sweep, which the caller passes to its next pass: when idle they are not stored. failures: of
+    --          the caller's passes since the last one that told of them (with the message of the last); 0 once they are stored.
+    -- Locks:   after_hours.emitter EXCLUSIVE and the sessions ACCESS SHARE until the caller's commit; if emitter is not free
+    --          within 900 ms, the pass ends without an effect.
     -- Access:  after_hours_jobs.
     emitted := 0;
     skipped := 0;
@@ -33,6 +35,9 @@ begin
     exception when lock_not_available then
         return;
     end;
+    -- First the lock, then the snapshot: what waits for a rewriting ALTER TABLE inside a STABLE function would go on with an
+    -- older snapshot, in which the table is empty, and a sweep would pass over what it had not seen.
+    lock table only public.after_hours_sessions in access share mode;
 
     v_now := clock_timestamp();
     select e.* into v_stored from after_hours.emitter as e;
@@ -56,12 +61,13 @@ begin
     emitted := v_done.expired + v_done.expiring;
     skipped := v_done.skipped;
     has_more := v_done.has_more;
-    perform after_hours.write_heartbeat();
+    perform after_hours.write_heartbeat(failures, p_failure);
+    failures := 0;
 end
 $$;
-comment on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz) is
+comment on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz, integer, text) is
 'One pass of announce_loop(): waits for the lock (900 ms) and for the next due instant (0.9 s at most, so '
 'that sessions written meanwhile are announced within a second), then announces. The caller must commit at once.';
-alter function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz) owner to after_hours_owner;
-revoke all on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz) from public;
-grant execute on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz) to after_hours_jobs;
+alter function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz, integer, text) owner to after_hours_owner;
+revoke all on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz, integer, text) from public;
+grant execute on function after_hours.announce_pass(timestamptz, interval, timestamptz, timestamptz, integer, text) to after_hours_jobs;

@@ -33,17 +33,19 @@ begin
         grant pg_monitor to after_hours_jobs;
     end if;
     -- The clock of a run is its own: a statement_timeout would count a whole announce_loop.
-    if 3 > (
+    if 4 > (
         select count(*)
         from pg_catalog.pg_db_role_setting as d
         cross join lateral unnest(d.setconfig) as c (item)
         where d.setrole = 'after_hours_jobs'::regrole and d.setdatabase = 0 and c.item = any(array[
-            'statement_timeout=0', 'idle_in_transaction_session_timeout=0', 'default_transaction_isolation=read committed'
+            'statement_timeout=0', 'idle_in_transaction_session_timeout=0', 'default_transaction_isolation=read committed',
+            'exit_on_error=off'
         ])
     ) then
         alter role after_hours_jobs set statement_timeout = 0;
         alter role after_hours_jobs set idle_in_transaction_session_timeout = 0;
         alter role after_hours_jobs set default_transaction_isolation = 'read committed';
+        alter role after_hours_jobs set exit_on_error = off; -- on: an error that is handled ends the session too
     end if;
     if current_setting('after_hours.scheduler', true) is distinct from 'ticker'
         and not exists (select from pg_catalog.pg_extension as e where e.extname = 'pg_cron') then
@@ -218,6 +220,9 @@ create table after_hours.emitter (
     singleton boolean primary key default true check (singleton),
     heartbeat_at timestamptz,
     heartbeat_by text,
+    failures bigint not null default 0,
+    failed_at timestamptz,
+    failure text,
     swept_at timestamptz,
     sweep_at timestamptz
 );

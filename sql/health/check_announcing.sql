@@ -41,7 +41,11 @@ begin
                     after_hours.iso_utc(p_now)
             )
             else format('last heartbeat %s s ago', round(extract(epoch from p_now - v_heartbeat)))
-        end;
+        end || coalesce((
+            select format('; until %s passes had no effect: %s', after_hours.iso_utc(e.failed_at), e.failure)
+            from after_hours.emitter as e
+            where e.failed_at > p_now - interval '10 minutes'
+        ), '');
         next_command := case
             when v_heartbeat > p_now + interval '5 seconds'
                 then 'select after_hours.end_stuck_loops(); pg_cron starts others at the next minute'

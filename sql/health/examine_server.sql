@@ -28,7 +28,8 @@ begin
             ('transaction_timeout', '0', 'the server ends the session'),
             ('idle_in_transaction_session_timeout', '0', 'the server ends the session'),
             ('default_transaction_isolation', 'read committed', 'announcing must read after it has slept'),
-            ('default_transaction_read_only', 'off', 'nothing could be written')
+            ('default_transaction_read_only', 'off', 'nothing could be written'),
+            ('exit_on_error', 'off', 'a lock that is not had would end a run instead of being tried again')
         ) as w (name, wanted, why)
     loop
         subject := 'setting ' || v_row.name;

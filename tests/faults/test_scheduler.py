@@ -67,8 +67,8 @@ def other(scheduled: Instance, db: Connection) -> Iterator[Callable[..., Connect
 
 
 @pytest.fixture
-def spare(other: Callable[..., Connection]) -> Iterator[None]:
-    """A further loop, started as pg_cron would at the next minute, which is not waited for."""
+def spare(other: Callable[..., Connection]) -> Iterator[int]:
+    """A further loop, started as pg_cron would at the next minute, which is not waited for; its pid. Lasts a minute at least."""
     connection = other("after_hours_jobs")
 
     def run() -> None:
@@ -76,7 +76,7 @@ def spare(other: Callable[..., Connection]) -> Iterator[None]:
             connection.execute("call after_hours.announce_loop('59.9 s')")
 
     threading.Thread(target=run, daemon=True).start()
-    yield
+    yield connection.info.backend_pid
     with suppress(psycopg.OperationalError):
         connection.cancel_safe()
 
@@ -210,6 +210,72 @@ def test_row_lock_delays_only_its_own_session(db: Connection, other: Callable[..
     row = db.execute("select max(emitted_at) as at from after_hours.events").fetchone()
     assert row is not None
     assert row.at - released < timedelta(seconds=1)
+
+
+# Each table that a pass reads, and the one that it locks.
+READ = [
+    "public.after_hours_sessions",
+    *(f"after_hours.{name}" for name in ("settings", "pauses", "events", "event_floor", "emitter")),
+]
+
+
+def assert_told_after(db: Connection, released: datetime, loop: int) -> None:
+    """The event that was due meanwhile is there soon after the cause is gone, and the loop that ran before still runs."""
+    latenesses(db, 1)
+    row = db.execute("select min(emitted_at) as at from after_hours.events").fetchone()
+    assert row is not None
+    assert row.at - released < timedelta(seconds=2), "the promise is 0.5 s; the margin is for a busy test machine"
+    assert loop in [row.pid for row in db.execute(LOOPS).fetchall()]
+
+
+@pytest.mark.parametrize("table", READ)
+def test_a_table_lock_of_three_seconds_ends_no_loop(
+    db: Connection, other: Callable[..., Connection], spare: int, table: str
+) -> None:
+    loops(db, 2)
+    due_in(db, 1.5)
+    neighbour = other(autocommit=False)
+    neighbour.execute(f"lock table {table} in access exclusive mode".encode())
+    time.sleep(3)
+    released = datetime.now(UTC)
+    neighbour.rollback()
+    assert_told_after(db, released, spare)
+
+
+def test_ddl_that_waits_behind_a_reader_ends_no_loop(
+    db: Connection, other: Callable[..., Connection], spare: int
+) -> None:
+    loops(db, 2)
+    due_in(db, 1.5)
+    reader, ddl = other(autocommit=False), other()
+    reader.execute("select from public.after_hours_sessions")
+    ddl.execute("set lock_timeout = '3s'")
+    with pytest.raises(psycopg.errors.LockNotAvailable):
+        ddl.execute("alter table public.after_hours_sessions add column zz integer")
+    assert_told_after(db, datetime.now(UTC), spare)
+    failure = "select failures > 0 as was, failure from after_hours.emitter"
+    assert db.execute(failure).fetchall() == [(True, "canceling statement due to lock timeout (55P03)")]
+    detail = health(db, "announcing").detail
+    assert "passes had no effect: canceling statement due to lock timeout (55P03)" in detail
+
+
+def test_a_rewriting_alter_of_the_sessions_hides_none_of_them(
+    db: Connection, other: Callable[..., Connection], spare: int
+) -> None:
+    """What waits for its lock inside a STABLE function goes on with an older snapshot, in which the table is empty."""
+    loops(db, 2)
+    ddl = other(autocommit=False)
+    for number in range(1, 4):
+        due_in(db, 0.5)
+        ddl.execute("alter table public.after_hours_sessions add column zz double precision default random()")
+        time.sleep(0.7)
+        ddl.execute("alter table public.after_hours_sessions drop column zz")
+        ddl.commit()
+        released = datetime.now(UTC)
+        latenesses(db, number)
+        row = db.execute("select max(emitted_at) as at from after_hours.events").fetchone()
+        assert row is not None
+        assert row.at - released < timedelta(seconds=2)
 
 
 def test_statement_timeout_of_the_database_does_not_reach_the_loops(scheduled: Instance) -> None:

@@ -272,14 +272,18 @@ def test_pause_stops_the_loop_at_its_next_pass(db: Connection, connect: Connect)
     assert db.execute("select after_hours.resume_job('announce')").fetchall() == [(True,)]
 
 
-def test_tick_mode_announces_once_and_returns(db: Connection, connect: Connect) -> None:
-    db.execute("update after_hours.settings set announce_mode = 'tick'")
-    session(db, "-1 second")
+def test_tick_mode_announces_until_nothing_is_left_and_returns(db: Connection, connect: Connect) -> None:
+    db.execute("update after_hours.settings set announce_mode = 'tick', announce_batch = 2")
+    for _ in range(7):
+        session(db, "-1 second")
     jobs = connect("after_hours_jobs")
     jobs.execute("call after_hours.announce_loop('30.25 s')")
     assert events(db) == []
     jobs.execute("call after_hours.announce_loop('0.25 s')")
-    assert len(events(db)) == 1
+    assert len(events(db)) == 7
+    assert len({event.xmin for event in db.execute("select xmin from after_hours.events").fetchall()}) == 4, (
+        "a commit each page"
+    )
 
 
 def test_a_copy_announces_and_pushes_nothing_before_it_is_released(db: Connection, connect: Connect) -> None:
