@@ -73,6 +73,7 @@ set local client_min_messages = warning;
 \ir purge/open_purge_run.sql
 \ir purge/purge_batch.sql
 \ir purge/close_purge_run.sql
+\ir purge/renew_purge_lease.sql
 \ir purge/purge.sql
 \ir evidence/deletion_receipt.sql
 \ir evidence/find_broken_tombstone.sql

@@ -67,6 +67,12 @@ begin
         exception when others then
             get stacked diagnostics v_state = returned_sqlstate, v_error = message_text;
         end;
+        if v_state in ('55P03', '40P01', '40001') then
+            -- a lock that others hold, wherever the batch met it: it is rolled back as a whole, and made again after a sleep
+            v_state := null;
+            perform after_hours.renew_purge_lease(v_run.id);
+            select 'busy'::text as outcome, 0 as matches, 0::bigint as messages, interval '0' as nap into v_batch;
+        end if;
         if v_state is not null then
             perform set_config('synchronous_commit', v_sync, true);
             perform after_hours.close_purge_run(v_run.id, 'failed', format('%s (%s)', v_error, v_state));
