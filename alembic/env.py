@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+import time
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from alembic import context
@@ -20,6 +22,9 @@ from sqlalchemy.exc import DBAPIError
 
 from relay.dsn import DsnError, prepare_dsn
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SETTINGS = (
     "client_encoding = 'UTF8'",
     "standard_conforming_strings = on",
@@ -30,6 +35,17 @@ SETTINGS = (
 # The application may use Alembic with its defaults: its alembic_version is never touched.
 VERSION_TABLE, VERSION_SCHEMA = "after_hours_alembic_version", "public"
 SCHEDULER = os.environ.get("AFTER_HOURS_SCHEDULER", "pg_cron")  # ticker: a first installation without pg_cron
+KEY = 716253841  # of an advisory lock; random
+# Without parameters: by the extended protocol the last statement would keep its snapshot, for which CREATE INDEX
+# CONCURRENTLY waits.
+TAKE_LOCK = f"select pg_try_advisory_xact_lock({KEY})"
+LOCK_HOLDER = """
+    select a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'), date_trunc('second', a.xact_start)
+    from pg_locks as l
+    join pg_stat_activity as a on a.pid = l.pid
+    where l.locktype = 'advisory' and l.granted and l.classid = 0 and l.objid = KEY and a.datname = current_database()
+""".replace("KEY", str(KEY))
+WAIT_SECONDS = 600
 INSERT_LEDGER = "insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values (%s, %s, %s)"
 
 
@@ -75,6 +91,32 @@ def connect() -> psycopg.Connection[Any]:
         ) from None
     connection.add_notice_handler(log_notice)
     return connection
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One migration of this database at a time; says for whom it waits. Raises CommandError after WAIT_SECONDS.
+
+    A lock of a transaction on a connection of its own: it ends with this process, and holds behind any pooler. Before
+    the first installation there is no table that could be locked instead.
+    """
+    with connect() as keeper:
+        keeper.execute("set idle_in_transaction_session_timeout = 0")
+        keeper.commit()
+        deadline, told = time.monotonic() + WAIT_SECONDS, None
+        while keeper.execute(TAKE_LOCK).fetchone() != (True,):
+            holder = keeper.execute(LOCK_HOLDER).fetchone()
+            keeper.rollback()
+            if holder and holder != told:
+                told = holder
+                print("waiting for another migration: pid {}, role {}, {}, since {}".format(*holder), file=sys.stderr)
+            if time.monotonic() > deadline:
+                raise CommandError(
+                    f"another migration has run for {WAIT_SECONDS} s. "
+                    f"If it hangs: select pg_terminate_backend({holder[0] if holder else '…'}); then repeat."
+                )
+            time.sleep(0.2)
+        yield
 
 
 def explain(error: psycopg.Error) -> CommandError:
@@ -168,7 +210,8 @@ if context.is_offline_mode():
 else:
     refuse_other_targets(name, target)
     try:
-        run_online(name, target)
+        with alone() if name in {"upgrade", "downgrade"} else nullcontext():
+            run_online(name, target)
     except psycopg.Error as error:
         raise explain(error) from None
     except DBAPIError as error:  # of alembic's own statements, through SQLAlchemy
