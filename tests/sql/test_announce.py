@@ -207,6 +207,15 @@ def test_row_that_raises_is_set_aside_and_the_others_go_out(db: Connection) -> N
         db.execute("update after_hours.set_aside set retry_at = clock_timestamp()")
         announce(db)
         assert db.execute("select attempts from after_hours.set_aside").fetchall() == [(2,)]
+        health = "select ok, detail from after_hours.health where check_name = 'set_aside'"
+        (check,) = db.execute(health).fetchall()
+        assert not check.ok
+        assert "1 sessions could not be announced" in check.detail
+        with db.transaction(force_rollback=True):
+            db.execute(
+                "update public.after_hours_sessions set ended_at = now() + interval '1 hour' where id = %s", (cursed,)
+            )
+            assert db.execute(health).fetchall()[0].ok, "what was due then no longer stands"
     finally:
         db.execute("drop function public.refuse() cascade")
     db.execute("update after_hours.set_aside set retry_at = clock_timestamp()")
