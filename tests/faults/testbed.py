@@ -21,7 +21,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.helpers import REPO, SECRET, free_port, wait_until
+from tests.helpers import PATIENCE, REPO, SECRET, free_port, wait_until
 
 BIN = max(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -168,11 +168,11 @@ class Node:
 
     async def start_again(self) -> None:
         """After a kill: the shared memory is free once the last backend has noticed."""
-        for _ in range(50):
-            with suppress(RuntimeError):
-                return await self.control("start")
-            await asyncio.sleep(0.2)
-        raise RuntimeError(f"{self.data} does not start again")
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(RuntimeError):
+                    return await self.control("start")
+                await asyncio.sleep(0.2)
 
     def postmaster(self) -> int:
         return int((self.data / "postmaster.pid").read_text().split()[0])
@@ -182,7 +182,7 @@ class Node:
         pid = self.postmaster()
         children = children_of(pid)
         os.kill(pid, signal.SIGKILL)
-        await wait_until(lambda: not any(is_running(one) for one in (pid, *children)), 10, interval=0.05)
+        await wait_until(lambda: not any(is_running(one) for one in (pid, *children)), interval=0.05)
 
     async def connect(self, role: str = "postgres", **options: object) -> asyncpg.Connection[asyncpg.Record]:
         return await asyncpg.connect(  # type: ignore[no-any-return, call-overload]
