@@ -99,7 +99,7 @@ async def test_the_json_has_the_same_content_and_no_user_id(relay: Running, db: 
     expire(db, user)
     db.execute(
         "insert into after_hours.set_aside (session_id, type, deadline, sqlstate, message, retry_at)"
-        " values (gen_random_uuid(), 'after_hours:session_expired', now(), '23505', %s, now())",
+        " select s.id, 'after_hours:session_expired', s.expires_at, '23505', %s, now() from public.after_hours_sessions as s",
         (f"Key (user_id)=({user}) already exists",),
     )
     said = (await fetch(relay, "application/json")).json()
