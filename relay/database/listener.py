@@ -68,7 +68,9 @@ class Listener:
         while True:
             for number, connector in enumerate(self._hosts):
                 try:
-                    await self._follow_host(connector)
+                    # In a task of its own: on Python 3.11.2 (Debian 12) one whose TaskGroup has failed still counts as
+                    # cancelled, so that asyncio.timeout() in it raises CancelledError, which would end this loop.
+                    await asyncio.create_task(self._follow_host(connector))
                 except* TROUBLE as group:
                     self._log_failure(number, leaf(group))
                 finally:
