@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import logging
@@ -108,6 +109,10 @@ async def test_the_selftest_fails_for_each_broken_method(
     monkeypatch.setattr(PushProtocol, method, lambda *_arguments: None)
     with pytest.raises(Exception):  # noqa: B017, PT011 - any will do
         await run_selftest(handshake_protocol, PushProtocol)
+    # What a broken kind leaves open. On Python 3.11.2 it would warn when it is collected, in a test that follows.
+    for transport in list(asyncio.get_running_loop()._transports.values()):  # type: ignore[attr-defined]
+        transport.abort()
+    await asyncio.sleep(0)
 
 
 async def test_a_relay_whose_selftest_fails_serves_stock_and_logs_it_once(
