@@ -17,7 +17,8 @@ as $$
         failures = e.failures + p_failures,
         failed_at = case when p_failures > 0 then clock_timestamp() else e.failed_at end,
         failure = case when p_failures > 0 then left(p_failure, 500) else e.failure end
-    where p_failures > 0 or e.heartbeat_at is null or e.heartbeat_at not between clock_timestamp() - interval '15 seconds' and clock_timestamp();
+    where p_failures > 0 or e.heartbeat_at is null
+        or e.heartbeat_at not between clock_timestamp() - interval '15 seconds' and clock_timestamp();
 $$;
 comment on function after_hours.write_heartbeat(integer, text) is
 'Records in after_hours.emitter that a scheduled run announces, at most every 15 s. Read by health and the relays.';
