@@ -74,7 +74,8 @@ comment on column after_hours.events.due_at is 'When it should have been announc
 comment on column after_hours.events.emitted_at is 'The clock time just before the commit that announced it.';
 comment on column after_hours.events.body is 'The finished frame, JSON text, as sent to clients.';
 comment on table after_hours.set_aside is
-'Due sessions whose announcement raised an error; retried at retry_at, deleted once it succeeds.';
+'Due sessions that another transaction has locked (sqlstate 55P03) or whose announcement raised an error; retried at retry_at, '
+'deleted once it succeeds.';
 
 comment on table after_hours.push_targets is
 'Where events go whose user is not connected: one row per HTTP address. Change it with INSERT, UPDATE and DELETE (role '

@@ -28,7 +28,6 @@ set local client_min_messages = warning;
 \ir announce/emit_events.sql
 \ir announce/emit_window.sql
 \ir announce/emit_set_aside.sql
-\ir announce/set_locked_aside.sql
 \ir announce/sweep_slices.sql
 \ir announce/emit_due.sql
 \ir announce/announce_due.sql

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "7b8f17565c12608c8b54848612734a511eb2df5d9e5cb833a5ca8c006b5f578e"
+SHA256 = "ef0532d286d913b023a0162c543a062c8cd5266db9777bd12222a6ea9e545ade"
 
 
 def upgrade() -> None:

@@ -30,7 +30,8 @@ begin
     v_now := clock_timestamp();
     select d.expired, d.expiring, d.skipped, d.has_more
     into expired, expiring, skipped, has_more
-    from after_hours.emit_due(v_now, v_limit, (select e.swept_at from after_hours.emitter as e), v_now) as d;
+    from after_hours.emitter as e
+    cross join lateral after_hours.emit_due(v_now, v_limit, null, (e.swept_at, v_now, null, null, null, null, null)) as d;
     next_due := after_hours.next_due(v_now);
 end
 $$;

@@ -5,8 +5,7 @@ declare
     v_until timestamptz;
     v_mode text;
     v_wait interval := '0';
-    v_swept_at timestamptz;
-    v_sweep_at timestamptz;
+    v_progress after_hours.progress;
     v_pass record;
     v_sqlstate text;
     v_message text;
@@ -39,14 +38,14 @@ begin
             if v_mode = 'loop' then
                 select p.*
                 into v_pass
-                from after_hours.announce_pass(v_until, v_wait, v_swept_at, v_sweep_at, v_failures, v_message) as p;
+                from after_hours.announce_pass(v_until, v_wait, v_progress, v_failures, v_message) as p;
             else
                 -- one of the two, page by page until nothing is left
                 if p_phase >= interval '30 seconds' or after_hours.is_paused('announce') then
                     return;
                 end if;
-                select not d.has_more or clock_timestamp() >= v_until as is_over, d.expired + d.expiring as emitted, d.skipped,
-                    d.has_more, 0 as failures, v_swept_at as swept_at, v_sweep_at as sweep_at
+                select not d.has_more or clock_timestamp() >= v_until as is_over, d.expired + d.expiring as emitted, d.has_more,
+                    0 as failures, v_progress as progress
                 into v_pass
                 from after_hours.announce_due() as d;
                 perform after_hours.write_heartbeat(v_failures, v_message);
@@ -74,16 +73,10 @@ begin
         exit when v_pass.is_over;
         v_retry := null;
         v_failures := v_pass.failures;
-        v_swept_at := v_pass.swept_at;
-        v_sweep_at := v_pass.sweep_at;
+        v_progress := v_pass.progress;
         -- After events, wait 4 ms for more to become due: the fixed price of a pass and its commit exceeds that of its events
-        -- (2, 4, 8 ms tried; docs/benchmarks.md). A large amount goes out in commits of announce_batch at once. If another
-        -- transaction has locked a due session, retry after 20 ms, then less often: no busy loop.
-        v_wait := case
-            when v_pass.skipped = 0 and (v_pass.emitted = 0 or v_pass.has_more) then interval '0'
-            when v_pass.skipped = 0 then interval '4 milliseconds'
-            else least(greatest(v_wait * 2, interval '20 milliseconds'), interval '250 milliseconds')
-        end;
+        -- (2, 4, 8 ms tried; docs/benchmarks.md). A large amount goes out in commits of announce_batch at once.
+        v_wait := case when v_pass.emitted = 0 or v_pass.has_more then interval '0' else interval '4 milliseconds' end;
     end loop;
 end
 $$;

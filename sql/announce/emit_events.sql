@@ -1,7 +1,7 @@
 create or replace function after_hours.emit_events(
     p_type text, p_places tid[], p_deadlines timestamptz[], p_now timestamptz, p_lead interval
 )
-returns integer
+returns uuid[]
 language plpgsql
 volatile
 security definer
@@ -20,13 +20,13 @@ declare
     -- Relays find events in the table without a NOTIFY too; with a full notification queue the COMMIT would fail.
     v_is_quiet boolean := pg_notification_queue_usage() > 0.5;
     v_half integer := cardinality(p_places) / 2;
-    v_emitted_count integer;
+    v_told uuid[];
     v_sqlstate text;
     v_message text;
 begin
     -- Purpose: turn due sessions into events and NOTIFY once per event. If a session raises an error, the batch is halved until
     --          that session is alone: it is set aside, and the others are announced.
-    -- Returns: the number of events written. Not written: sessions that another transaction has locked or changed meanwhile.
+    -- Returns: the ids of the sessions told. Not told: sessions that another transaction has locked or changed meanwhile.
     -- Locks:   the sessions FOR SHARE, skipping locked ones: an extension in flight must not be told as an end. The caller
     --          holds emitter, so that nothing else inserts the same event: no ON CONFLICT.
     -- Access:  internal.
@@ -78,11 +78,12 @@ begin
             end
             || ',"emittedAt":"' || v_emitted || '"}'
         from numbered as n
-        returning id, user_id, body
+        returning id, session_id, user_id, body
     ),
 
     told as (
         select
+            w.session_id,
             case when not v_is_quiet then pg_notify(
                 'after_hours_events',
                 case v_payload
@@ -93,8 +94,8 @@ begin
         from (select * from written order by written.id) as w
     )
 
-    select count(*) into v_emitted_count from told;
-    return v_emitted_count;
+    select coalesce(array_agg(t.session_id), '{}') into v_told from told as t;
+    return v_told;
 exception
     when others then
         get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text;
@@ -104,18 +105,21 @@ exception
         end if;
         if cardinality(p_places) > 1 then
             return after_hours.emit_events(p_type, p_places[:v_half], p_deadlines[:v_half], p_now, p_lead)
-                + after_hours.emit_events(p_type, p_places[v_half + 1:], p_deadlines[v_half + 1:], p_now, p_lead);
+                || after_hours.emit_events(p_type, p_places[v_half + 1:], p_deadlines[v_half + 1:], p_now, p_lead);
         end if;
         -- retried automatically: after 5 s, then 10 s, 20 s … at most 10 minutes apart
         insert into after_hours.set_aside as a (session_id, type, deadline, sqlstate, message, retry_at)
         select s.id, p_type, p_deadlines[1], v_sqlstate, v_message, p_now + interval '5 seconds'
         from public.after_hours_sessions as s
         where s.ctid = p_places[1]
-        on conflict (session_id, type) do update
-            set deadline = excluded.deadline, sqlstate = excluded.sqlstate, message = excluded.message,
-                attempts = a.attempts + 1,
-                retry_at = p_now + least(interval '5 seconds' * 2 ^ least(a.attempts, 10), interval '10 minutes');
-        return 0;
+        on conflict (type, deadline, session_id) do update
+            set sqlstate = excluded.sqlstate, message = excluded.message,
+                attempts = case when a.sqlstate = '55P03' then 1 else a.attempts + 1 end,
+                retry_at = p_now + case
+                    when a.sqlstate = '55P03' then interval '5 seconds'
+                    else least(interval '5 seconds' * 2 ^ least(a.attempts, 10), interval '10 minutes')
+                end;
+        return '{}';
 end
 $$;
 comment on function after_hours.emit_events(text, tid[], timestamptz[], timestamptz, interval) is

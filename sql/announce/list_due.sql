@@ -34,7 +34,7 @@ begin
             and not exists (
                 select
                 from after_hours.set_aside as a
-                where a.type = 'after_hours:session_expired'
+                where a.type = 'after_hours:session_expired' and a.deadline between p_from and p_to
                     and a.deadline = least(s.ended_at, s.expires_at) and a.session_id = s.id
             )
         order by least(s.ended_at, s.expires_at), s.id
@@ -54,7 +54,7 @@ begin
             and not exists (
                 select
                 from after_hours.set_aside as a
-                where a.type = 'after_hours:session_expiring'
+                where a.type = 'after_hours:session_expiring' and a.deadline between p_from and p_to
                     and a.deadline = least(s.ended_at, s.expires_at) and a.session_id = s.id
             )
         order by least(s.ended_at, s.expires_at), s.id

@@ -9,8 +9,8 @@ as $$
 declare
     v_at record;
 begin
-    -- Purpose: list what will be announced next, overdue events first, at most 1,000 of each type. What was written late is
-    --          found up to a minute back.
+    -- Purpose: list what will be announced next, at most 1,000 of each type and 1,000 that are locked by other transactions.
+    --          What was written late is found up to a minute back.
     -- Returns: a row per event.
     -- Locks:   none; a few index scans.
     -- Access:  after_hours_dba.
@@ -27,11 +27,23 @@ begin
     from after_hours.list_due(
         'after_hours:session_expiring', v_at.warnings_floor, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'infinity', 'infinity', v_at.lead,
         1000
-    ) as d;
+    ) as d
+    union all
+    (
+        select
+            case a.type when 'after_hours:session_expired' then a.deadline else greatest(a.deadline - v_at.lead, s.started_at) end,
+            a.type, a.session_id, s.user_id, a.deadline
+        from after_hours.set_aside as a
+        join public.after_hours_sessions as s on s.id = a.session_id and least(s.ended_at, s.expires_at) = a.deadline
+        where a.sqlstate = '55P03'
+            and (a.type = 'after_hours:session_expired' or s.ended_at is null and a.deadline > p_now)
+        order by a.deadline, a.session_id
+        limit 1000
+    );
 end
 $$;
 comment on function after_hours.list_upcoming(timestamptz) is
-'What will be announced next, at most 1,000 of each type. Read it as view after_hours.upcoming.';
+'What will be announced next, at most 1,000 of each type, and what is locked. Read it as view after_hours.upcoming.';
 alter function after_hours.list_upcoming(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.list_upcoming(timestamptz) from public;
 grant execute on function after_hours.list_upcoming(timestamptz) to after_hours_dba;

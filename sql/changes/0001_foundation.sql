@@ -228,6 +228,17 @@ create table after_hours.emitter (
 );
 insert into after_hours.emitter default values;
 
+-- how far one announcer has come: the emitter's instants, and its place in the retries of set_aside
+create type after_hours.progress as (
+    swept_at timestamptz,
+    sweep_at timestamptz,
+    retry_at timestamptz,
+    retry_wait interval,
+    retry_type text,
+    retry_deadline timestamptz,
+    retry_id uuid
+);
+
 create table after_hours.event_floor (
     singleton boolean primary key default true check (singleton),
     id bigint not null default 0,
@@ -263,7 +274,7 @@ create table after_hours.set_aside (
     attempts integer not null default 1,
     first_at timestamptz not null default clock_timestamp(),
     retry_at timestamptz not null,
-    primary key (session_id, type)
+    primary key (type, deadline, session_id)
 );
 
 -- Moderation ---------------------------------------------------------------------------------------------------

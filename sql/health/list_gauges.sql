@@ -36,7 +36,8 @@ begin
         'Overdue matches that could not be deleted, counted up to 10,001'
     union all
     select
-        'set_aside_sessions', (select count(*) from (select from after_hours.set_aside limit c_most + 1) as a),
+        'set_aside_sessions',
+        (select count(*) from (select from after_hours.set_aside as a where a.sqlstate <> '55P03' limit c_most + 1) as a),
         'Sessions whose announcement raised an error, counted up to 10,001'
     union all
     select

@@ -30,3 +30,19 @@ def login(connect: Callable[..., Connection]) -> Callable[..., Connection]:
         return connection
 
     return make
+
+
+@pytest.fixture(scope="module")
+def prepared(make_instance: Callable[..., Instance]) -> Instance:
+    """An instance that allows prepared transactions, without jobs."""
+    made = make_instance("cluster")
+    with made.connect() as db:
+        db.execute("alter system set max_prepared_transactions = 40")
+        db.execute("alter system set max_connections = 60")
+        db.execute("select after_hours.uninstall_jobs()")
+    made.dev("down")
+    made.dev("cluster")
+    with made.connect() as db:
+        db.execute("select after_hours.uninstall_jobs()")
+        db.execute("select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'")
+    return made

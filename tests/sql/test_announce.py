@@ -187,6 +187,50 @@ def test_locked_session_is_skipped_not_waited_for(db: Connection, connect: Conne
     assert announce(db).expired == 1
 
 
+def test_a_locked_row_keeps_no_sweep_and_no_later_deadline_waiting(db: Connection, connect: Connect) -> None:
+    # One flag "skipped" once repeated all sweeps since the lock: 0.2 to 2.4 s of lateness for everybody else.
+    held = session(db, "-2 seconds")
+    holder = connect(autocommit=False)
+    holder.execute("select from public.after_hours_sessions where id = %s for update", (held,))
+    now = db.execute("select clock_timestamp() as now").fetchall()[0].now
+    (done,) = db.execute(
+        "select d.skipped, d.has_more, (d.progress).* from after_hours.emit_due(%(now)s, 2000, null,"
+        " row(%(now)s - interval '1 second', %(now)s, null, null, null, null, null)) as d",
+        {"now": now},
+    ).fetchall()
+    assert (done.skipped, done.has_more, done.swept_at) == (1, False, now)
+    assert done.sweep_at > now
+    assert done.retry_at == now + timedelta(milliseconds=20)
+    assert db.execute("select session_id, sqlstate from after_hours.set_aside").fetchall() == [(held, "55P03")]
+    assert db.execute("select session_id from after_hours.upcoming").fetchall() == [(held,)]
+    assert db.execute("select ok from after_hours.health where check_name = 'set_aside'").fetchall() == [(True,)]
+
+
+def test_a_row_that_is_free_again_is_told_however_many_are_locked(db: Connection, connect: Connect) -> None:
+    # The retries once began with the same rows each time.
+    for _ in range(12):
+        session(db, "-2 seconds")
+    last = session(db, "-1 second")
+    many, one = connect(autocommit=False), connect(autocommit=False)
+    one.execute("select from public.after_hours_sessions where id = %s for update", (last,))
+    many.execute("update public.after_hours_sessions set expires_at = expires_at + '1 hour' where id <> %s", (last,))
+    announce(db)
+    one.rollback()
+    progress = (None,) * 7
+    for _ in range(13 // 2 + 1):
+        assert events(db) == []
+        (progress,) = db.execute(
+            "select (d.progress).* from after_hours.emit_due("
+            "clock_timestamp(), 2000, 2, row(clock_timestamp(), clock_timestamp() + '1 h', clock_timestamp(), %s, %s, %s, %s)) as d",
+            progress[3:],
+        ).fetchall()
+    assert [e.session_id for e in events(db)] == [last]
+    many.commit()
+    announce(db)
+    assert db.execute("select from after_hours.set_aside").fetchall() == [], "what was moved is no longer due"
+    assert len(events(db)) == 1
+
+
 def test_row_that_raises_is_set_aside_and_the_others_go_out(db: Connection) -> None:
     db.execute("""
         create function public.refuse() returns trigger language plpgsql as

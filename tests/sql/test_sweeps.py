@@ -9,7 +9,7 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
@@ -30,6 +30,18 @@ LEAD = timedelta(minutes=2)
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+class Progress(NamedTuple):
+    """The type after_hours.progress."""
+
+    swept_at: datetime | None
+    sweep_at: datetime | None
+    retry_at: datetime | None
+    retry_wait: timedelta | None
+    retry_type: str | None
+    retry_deadline: datetime | None
+    retry_id: UUID | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class World:
         reset(self.db)
         self.db.execute("update after_hours.settings set announce_since = %s", (START - timedelta(days=2),))
         self.now = START
-        self.loops: list[tuple[datetime | None, datetime | None]] = [(None, None), (None, None)]
+        self.loops: list[Any] = [None, None]  # progress of each, as the database gave it
         self.limits = [1, 2, 2000] if distance < SECOND else [2000]
         self.wait = timedelta(0)  # before the next pass, as announce_loop() computes it
         self.writers: list[Writer] = []
@@ -171,32 +183,30 @@ class World:
 
     # -- the announcer
 
-    def sweeps(self, which: int) -> tuple[datetime | None, datetime | None]:
-        """The last and the next sweep, as announce_pass() knows them."""
-        swept, sweep = self.loops[which]
+    def progress(self, which: int) -> Any:
+        """How far a loop has come, as announce_pass() knows it."""
+        known = self.loops[which]
         stored = self.row("select swept_at, sweep_at from after_hours.emitter")
-        if swept is None or (stored.swept_at is not None and swept < stored.swept_at <= self.now):
-            return stored.swept_at, stored.sweep_at
-        return swept, sweep
+        if known is None:
+            return Progress(stored.swept_at, stored.sweep_at, *[None] * 5)
+        if stored.swept_at is not None and (known.swept_at is None or known.swept_at < stored.swept_at <= self.now):
+            return known._replace(swept_at=stored.swept_at, sweep_at=stored.sweep_at)
+        return known
 
     def announce(self, which: int) -> None:
         """One pass of one of the loops; some are killed before they commit."""
-        swept, sweep = self.sweeps(which)
         with self.db.transaction():
             done = self.row(
-                "select * from after_hours.emit_due(%s, %s, %s, %s)",
+                "select (d.progress).* from after_hours.emit_due(%s, %s, %s, row(%s, %s, %s, %s, %s, %s, %s)) as d",
                 self.now,
                 self.rng.choice(self.limits),
-                swept,
-                sweep,
+                self.rng.choice(self.limits),
+                *self.progress(which),
             )
             if killed := self.rng.random() < 0.03:
                 raise_rollback(self.db)
-        self.loops[which] = (None, None) if killed else (done.swept_at, done.sweep_at)
-        if done.skipped:
-            self.wait = min(max(self.wait * 2, timedelta(milliseconds=20)), timedelta(milliseconds=250))
-        else:
-            self.wait = timedelta(milliseconds=4)
+        self.loops[which] = None if killed else Progress(*done)
+        self.wait = timedelta(milliseconds=4)
 
     def row(self, query: str, *values: object) -> Any:
         return self.db.execute(query.encode(), values).fetchone()
@@ -205,7 +215,10 @@ class World:
         """To the next pass; what the application does meanwhile."""
         which = self.rng.randrange(2)
         following = self.row("select after_hours.next_event(%s) as at", self.now).at
-        wake = min(self.now + self.distance, self.sweeps(which)[1] or self.now, following or FOREVER)
+        known = self.progress(which)
+        wake = min(
+            self.now + self.distance, known.sweep_at or self.now, following or FOREVER, known.retry_at or FOREVER
+        )
         wake = max(wake, self.now + self.wait)
         if self.distance > SECOND:
             wake = self.now + self.distance
@@ -273,22 +286,6 @@ class World:
 def raise_rollback(db: Connection) -> None:
     """Leave the block of Connection.transaction() as a kill would: nothing is committed."""
     raise psycopg.Rollback
-
-
-@pytest.fixture(scope="module")
-def prepared(make_instance: Callable[..., Instance]) -> Instance:
-    """An instance that allows prepared transactions, without jobs."""
-    made = make_instance("cluster")
-    with made.connect() as db:
-        db.execute("alter system set max_prepared_transactions = 40")
-        db.execute("alter system set max_connections = 60")
-        db.execute("select after_hours.uninstall_jobs()")
-    made.dev("down")
-    made.dev("cluster")
-    with made.connect() as db:
-        db.execute("select after_hours.uninstall_jobs()")
-        db.execute("select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'")
-    return made
 
 
 @pytest.fixture
