@@ -15,6 +15,7 @@ set local client_min_messages = warning;
 \ir common/known_identity.sql
 \ir common/is_copy.sql
 \ir common/is_ticker.sql
+\ir common/list_lock_holders.sql
 \ir health/list_missing.sql
 \ir health/assert_access.sql
 
@@ -152,6 +153,7 @@ set local client_min_messages = warning;
 \ir health/check_announcing.sql
 \ir health/check_overdue_events.sql
 \ir health/check_set_aside.sql
+\ir health/check_locks.sql
 \ir health/check_notify_queue.sql
 \ir health/check_purge.sql
 \ir health/check_brake.sql

@@ -8,9 +8,9 @@ set row_security = off
 as $$
 declare
     v_late record;
-    v_holder integer;
+    v_holder record;
 begin
-    -- Purpose: check that nothing due is waiting, and find the process that has locked it.
+    -- Purpose: check that nothing due is waiting, and name the transaction that has locked it.
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
@@ -19,37 +19,39 @@ begin
     into v_late
     from after_hours.list_upcoming(p_now) as u
     where u.due_at < p_now - interval '2 seconds';
-    -- The process that has locked the oldest row: its transaction id is the row's xmax.
-    select l.pid
+    -- who has locked the oldest row: its transaction id is the row's xmax
+    select l.description, l.statement
     into v_holder
-    from (
-        select s.xmax
-        from after_hours.list_upcoming(p_now) as u
-        join public.after_hours_sessions as s on s.id = u.session_id
-        where u.due_at < p_now - interval '2 seconds'
-        order by u.due_at
-        limit 1
-    ) as r
-    join pg_locks as l on l.locktype = 'transactionid' and l.transactionid = r.xmax and l.granted;
+    from after_hours.list_lock_holders((
+        select array_agg(r.xmax)
+        from (
+            select s.xmax
+            from after_hours.list_upcoming(p_now) as u
+            join public.after_hours_sessions as s on s.id = u.session_id
+            where u.due_at < p_now - interval '2 seconds'
+            order by u.due_at
+            limit 1
+        ) as r
+    )) as l
+    where l.object = 'a row'
+    limit 1;
     ok := v_late.n = 0;
     detail := case
         when ok then 'nothing is overdue'
         else format('%s due for more than 2 s, the oldest since %s',
             case when v_late.n < 1000 then v_late.n::text else '1000 or more' end, after_hours.iso_utc(v_late.due_at))
-            || case when v_holder is not null then format('; its row is locked by pid %s', v_holder) else '' end
+            || coalesce('; it is locked: ' || v_holder.description, '')
     end;
     next_command := case
         when ok then null
-        when v_holder is not null
-            then format('select * from pg_stat_activity where pid = %s; then, if it can be ended: select pg_terminate_backend(%s);',
-                v_holder, v_holder)
+        when v_holder.statement is not null then 'if it can be ended: ' || v_holder.statement
         else 'select * from after_hours.announce_due();'
     end;
     return next;
 end
 $$;
 comment on function after_hours.check_overdue_events(timestamptz) is
-'Health check: events due for more than 2 s, and the process that has locked the oldest session. Read it as view '
+'Health check: events due for more than 2 s, and the transaction that has locked the oldest session. Read it as view '
 'after_hours.health.';
 alter function after_hours.check_overdue_events(timestamptz) owner to after_hours_owner;
 revoke all on function after_hours.check_overdue_events(timestamptz) from public;

@@ -12,7 +12,7 @@ as $$
     select c.check_name, c.ok, c.detail, c.next_command
     from after_hours.run_checks(array[
         'check_scheduler', 'check_jobs', 'check_job_runs', 'check_announce_mode',
-        'check_announcing', 'check_overdue_events', 'check_set_aside', 'check_notify_queue',
+        'check_announcing', 'check_overdue_events', 'check_set_aside', 'check_notify_queue', 'check_locks',
         'check_purge', 'check_brake', 'check_not_purged',
         'check_relays', 'check_listeners', 'check_push',
         'check_sql_drift', 'check_indexes', 'check_access'

@@ -198,7 +198,7 @@ def test_row_lock_delays_only_its_own_session(db: Connection, other: Callable[..
     time.sleep(2.5)
     check = health(db, "overdue_events")
     assert not check.ok
-    assert f"locked by pid {pid}" in check.detail
+    assert f"it is locked: a row by pid {pid} (role postgres" in check.detail
     assert f"pg_terminate_backend({pid})" in check.next_command
     after = db.execute("select xact_commit from pg_stat_database where datname = current_database()").fetchone()
     assert before is not None
