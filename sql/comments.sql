@@ -118,6 +118,8 @@ comment on table after_hours.purge_runs is
 comment on column after_hours.purge_runs.slot is 'The 03:00 UTC that the run belongs to; one run per slot succeeds.';
 comment on column after_hours.purge_runs.cutoff is
 'Matches that expired before this instant were overdue: start of the run minus retention, in UTC.';
+comment on column after_hours.purge_runs.waits_for is
+'Who holds a lock that the run has not had for 10 s; null again with the next batch.';
 comment on column after_hours.purge_runs.tail_expires_at is
 'Start of the previous batch''s key range; the cursor is its end. See purge_batch().';
 comment on column after_hours.brake_releases.retention is 'The retention at that time: a shorter one needs another release.';

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "ef0532d286d913b023a0162c543a062c8cd5266db9777bd12222a6ea9e545ade"
+SHA256 = "7788f80ac6c369acb84fd72e1c64eace0dbffd3bfd7f70c68e55a2a2b1d14ac6"
 
 
 def upgrade() -> None:

@@ -350,6 +350,7 @@ create table after_hours.purge_runs (
     system_identifier bigint not null,
     database_name name not null,
     detail text,
+    waits_for text,
     -- between which keys the batch before worked: see purge_batch(), step 1
     tail_expires_at timestamptz,
     tail_match_id uuid

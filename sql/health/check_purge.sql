@@ -9,6 +9,7 @@ declare
     v_slot timestamptz := after_hours.latest_slot(p_now);
     v_run after_hours.purge_runs;
     v_pause after_hours.pauses;
+    v_waits_for text;
 begin
     -- Purpose: did the last 03:00 run succeed? A missed slot counts as red after 90 minutes: by then the catch-up has had
     --          its turn.
@@ -23,7 +24,8 @@ begin
     where r.slot = v_slot
     order by (r.status = 'succeeded') desc, r.id desc
     limit 1;
-    ok := v_pause.job is null and (
+    select r.waits_for into v_waits_for from after_hours.purge_runs as r where r.status = 'running';
+    ok := v_pause.job is null and v_waits_for is null and (
         v_slot is null or coalesce(v_run.status in ('succeeded', 'running'), false) or p_now < v_slot + interval '90 minutes'
     );
     detail := case
@@ -33,10 +35,11 @@ begin
         when v_run.id is null then format('the run of %s was missed', after_hours.iso_utc(v_slot))
         else format('the run of %s %s: %s matches, %s messages', after_hours.iso_utc(v_slot), v_run.status, v_run.matches, v_run.messages)
             || coalesce('; ' || v_run.detail, '')
-    end;
+    end || coalesce('; the run under way waits for ' || v_waits_for, '');
     next_command := case
         when ok then null
         when v_pause.job is not null then 'select after_hours.resume_job(''purge'');'
+        when v_waits_for is not null then 'select * from after_hours.list_lock_holders(); it says how to end them'
         else 'select * from after_hours.purge_preview(); then: CALL after_hours.purge();'
     end;
     return next;

@@ -13,6 +13,7 @@ declare
     v_failure after_hours.purge_failures;
     v_run after_hours.purge_runs;
     v_is_purgeable boolean;
+    v_holder text;
     v_row record;
 begin
     -- Purpose: explain one match: everything that decides about its purge, and what will happen to it.
@@ -48,6 +49,11 @@ begin
             end
             from after_hours.settings as s
         );
+        select l.description
+        into v_holder
+        from after_hours.list_lock_holders((select array[m.xmax] from public.after_hours_matches as m where m.id = p_match_id), '0') as l
+        where l.object = 'a row' or l.object ~ ' on (public.after_hours_(matches|messages)|after_hours.holds)$'
+        limit 1;
         item := 'verdict';
         value := case
             when v_match.converted_to_match_id is not null then 'stays: saved'
@@ -57,6 +63,7 @@ begin
             when v_failure.match_id is not null then 'overdue, but the last attempt raised an error; the next run tries again'
             when (after_hours.brake()).is_on then 'overdue; the brake is on, see after_hours.purge_preview()'
             when after_hours.is_paused('purge') then 'overdue; the purge is paused'
+            when v_holder is not null then format('overdue, but locked: %s; the next run deletes it when it is free', v_holder)
             else 'overdue: the next run deletes it'
         end;
         return next;

@@ -13,7 +13,7 @@ as $$
     update after_hours.purge_runs as r
     set status = p_status,
         finished_at = clock_timestamp(),
-        detail = nullif(concat_ws('; ', r.detail, p_detail), '')
+        detail = nullif(concat_ws('; ', r.detail, p_detail, 'it waited for ' || r.waits_for), '')
     where r.id = p_run_id and r.status = 'running';
 $$;
 comment on function after_hours.finish_purge_run(bigint, text, text) is

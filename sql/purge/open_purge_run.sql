@@ -5,7 +5,7 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
-set lock_timeout = '5s'
+set lock_timeout = '200ms'
 as $$
 declare
     v_run after_hours.purge_runs;
@@ -20,7 +20,8 @@ begin
     -- Purpose: decide whether a run is needed, and open it: one at a time, each slot succeeds at most once, a paused or
     --          braked run deletes nothing. Closes a run whose backend has ended or whose lease has expired.
     -- Returns: the open run; all null if no run is needed; a NOTICE (for the brake a WARNING) says why.
-    -- Locks:   the row of the running run; a second caller waits at most for the first one's insert.
+    -- Locks:   the row of the running run; a second caller waits for the first one's insert. 200 ms at most each, then an error
+    --          that purge() takes as a reason to try again.
     -- Access:  after_hours_dba, after_hours_jobs.
     if p_trigger is null or p_trigger not in ('schedule', 'catch_up', 'manual') then
         raise exception using
@@ -174,9 +175,6 @@ begin
         return null;
     end if;
     return v_run;
-exception when lock_not_available then
-    raise notice 'another purge run is just beginning; nothing done here' using hint = 'select * from after_hours.purge_history limit 1;';
-    return null;
 end
 $$;
 comment on function after_hours.open_purge_run(text, uuid, text) is

@@ -18,9 +18,11 @@ declare
     v_elapsed numeric;
     v_nap numeric;
     v_back_off numeric := 0.02;
+    v_moved_at timestamptz := v_started_at;
     v_is_atomic boolean := false;
     v_state text;
     v_error text;
+    v_holders text;
 begin
     -- Purpose: delete overdue matches with their messages, one short transaction after another, until none is left or the
     --          time is up. Ctrl-C is safe at any moment: the next call continues.
@@ -51,13 +53,35 @@ begin
     -- must follow each COMMIT directly, before any read; the session's defaults may differ
     set transaction isolation level read committed, read write;
     set local search_path = pg_catalog, pg_temp;
-    v_run := after_hours.open_purge_run(p_trigger, p_match_id, p_override_brake);
-    commit;
-    set transaction isolation level read committed, read write;
-    set local search_path = pg_catalog, pg_temp;
+    loop
+        begin
+            v_state := null;
+            v_run := after_hours.open_purge_run(p_trigger, p_match_id, p_override_brake);
+        exception when lock_not_available or deadlock_detected or serialization_failure then
+            v_state := sqlstate; -- a lock that others hold: nothing was done, and is tried again
+            v_holders := (select string_agg(l.description, '; ') from after_hours.list_lock_holders('{}', '0') as l);
+        end;
+        commit;
+        set transaction isolation level read committed, read write;
+        set local search_path = pg_catalog, pg_temp;
+        exit when v_state is null;
+        if clock_timestamp() >= v_until then
+            raise exception using
+                errcode = v_state,
+                message = format('no purge run could be opened: %s', coalesce(v_holders, 'the locks of others have ended just now')),
+                hint = 'Nothing was deleted. What holds the locks: select * from after_hours.list_lock_holders(); then repeat.';
+        end if;
+        if clock_timestamp() >= v_told_at + interval '10 seconds' then
+            v_told_at := clock_timestamp();
+            raise notice 'the run is not open yet; it waits for %', v_holders;
+        end if;
+        perform pg_sleep(v_back_off);
+        v_back_off := least(v_back_off * 4, 1);
+    end loop;
     if v_run.id is null then
         return;
     end if;
+    v_back_off := 0.02;
 
     loop
         -- a crash may undo the last batches with their tombstones; the next run repeats them. The last batch is flushed.
@@ -70,7 +94,6 @@ begin
         if v_state in ('55P03', '40P01', '40001') then
             -- a lock that others hold, wherever the batch met it: it is rolled back as a whole, and made again after a sleep
             v_state := null;
-            perform after_hours.renew_purge_lease(v_run.id);
             select 'busy'::text as outcome, 0 as matches, 0::bigint as messages, interval '0' as nap into v_batch;
         end if;
         if v_state is not null then
@@ -83,6 +106,11 @@ begin
                 hint = format(
                     'What was deleted before stays deleted. select * from after_hours.purge_history where run_id = %s;', v_run.id
                 );
+        end if;
+        if v_batch.outcome in ('busy', 'again') then
+            perform after_hours.renew_purge_lease(v_run.id, clock_timestamp() > v_moved_at + interval '10 seconds');
+        elsif v_batch.matches > 0 then
+            v_moved_at := clock_timestamp();
         end if;
         if v_batch.outcome in ('more', 'busy', 'again') and clock_timestamp() >= v_until then
             perform after_hours.close_purge_run(

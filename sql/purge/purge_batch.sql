@@ -215,6 +215,7 @@ begin
     );
     update after_hours.purge_runs as r
     set lease_until = clock_timestamp() + c_lease,
+        waits_for = case when purge_batch.matches = 0 then r.waits_for end,
         tail_expires_at = r.cursor_expires_at,
         tail_match_id = r.cursor_match_id,
         cursor_expires_at = coalesce(v_run.cursor_expires_at, r.cursor_expires_at),

@@ -10,7 +10,8 @@ from (
         r.id as run_id, r.slot, r.trigger, r.status, r.started_at, r.finished_at,
         coalesce(r.finished_at, clock_timestamp()) - r.started_at as duration,
         r.run_by, r.client, r.retention, r.cutoff, r.match_id, r.due_matches, r.matches, r.messages, r.batches, r.longest_batch,
-        r.skipped, r.failed, r.override_reason, r.detail
+        r.skipped, r.failed, r.override_reason,
+        case when r.status = 'running' then nullif(concat_ws('; ', r.detail, 'waits for ' || r.waits_for), '') else r.detail end as detail
     from after_hours.purge_runs as r
     union all
     select
