@@ -86,3 +86,13 @@ class Wanted:
     receipts: bool
     heartbeat_age: timedelta | None
     queue_usage: float
+
+
+@dataclass(slots=True)
+class Rescued:
+    """What relay_rescue has done: events written by type, sessions skipped because locked; whether more is due."""
+
+    expired: int
+    expiring: int
+    skipped: int
+    has_more: bool

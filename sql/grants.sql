@@ -65,8 +65,18 @@ begin
     end loop;
 end
 $$;
-grant update on after_hours.settings to after_hours_dba;
-grant delete on after_hours.set_aside to after_hours_dba;
+-- by column: UPDATE on a table allows LOCK TABLE as well, and with this one locked nothing is announced
+do $$
+begin
+    revoke update on after_hours.settings from after_hours_dba;
+    revoke delete on after_hours.set_aside from after_hours_dba;
+    execute (
+        select format('grant update (%s) on after_hours.settings to after_hours_dba', string_agg(quote_ident(a.attname), ', '))
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = 'after_hours.settings'::regclass and a.attnum > 0 and not a.attisdropped
+    );
+end
+$$;
 grant insert, update, delete on after_hours.push_targets to after_hours_dba;
 -- moderators see what is held, and what was
 grant select on after_hours.holds, after_hours.hold_log to after_hours_moderator;

@@ -114,6 +114,7 @@ set local client_min_messages = warning;
 \ir relay/relay_attach.sql
 \ir relay/relay_events.sql
 \ir relay/relay_probe.sql
+\ir relay/needs_rescue.sql
 \ir relay/relay_beat.sql
 \ir relay/relay_receipts.sql
 \ir relay/relay_rescue.sql

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING
@@ -52,10 +53,11 @@ class Heartbeat:
             self._state.changed.clear()
             beat = self._beat(session, self._state.name, self._state.mode)
             wants_rescue = await self._faults.recorded("relay_beat", beat) or False
+            wait = BEAT_SECONDS
             if wants_rescue and not self._state.is_draining:
-                await self._rescue(session)
+                wait = 0 if await self._rescue(session) else RESCUE_SECONDS
             with suppress(TimeoutError):
-                async with asyncio.timeout(RESCUE_SECONDS if wants_rescue else BEAT_SECONDS):
+                async with asyncio.timeout(wait):
                     await self._state.changed.wait()
 
     async def _beat(self, session: DatabaseSession, state: str, mode: str | None) -> bool:
@@ -68,14 +70,16 @@ class Heartbeat:
             self._metrics.heartbeat.set(wanted.heartbeat_age.total_seconds())
         return wanted.rescue
 
-    async def _rescue(self, session: DatabaseSession) -> None:
+    async def _rescue(self, session: DatabaseSession) -> bool:
+        """Make a rescue pass; whether more is due."""
         try:
-            counts = await session.rescue()
+            done = await session.rescue()
         except (UnexpectedAnswer, asyncpg.QueryCanceledError, TimeoutError) as error:  # another pass holds the lock
             log.warning("no rescue", extra={"reason": f"{type(error).__name__}: {error}"})
-        else:
-            self._metrics.rescues.inc()
-            log.warning("announced on behalf of a stopped scheduler", extra={"counts": counts})
+            return False
+        self._metrics.rescues.inc()
+        log.warning("announced on behalf of a stopped scheduler", extra={"counts": asdict(done)})
+        return done.has_more
 
     async def keep_receipts(self, session: DatabaseSession) -> None:
         """Write receipts every RECEIPT_SECONDS."""

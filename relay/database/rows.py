@@ -8,7 +8,7 @@ from uuid import UUID
 
 from relay.database.faults import UnexpectedAnswer
 from relay.frames import text_frame
-from relay.records import CURSOR, AttachResult, Block, Cursor, Event, Page, Wanted
+from relay.records import CURSOR, AttachResult, Block, Cursor, Event, Page, Rescued, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,4 +130,17 @@ def wanted_of(rows: Sequence[Row]) -> Wanted:
         need(row["wants_receipts"], bool, "wants_receipts"),
         optional(row["heartbeat_age"], timedelta, "heartbeat_age"),
         need(row["queue_usage"], float, "queue_usage"),
+    )
+
+
+def rescued_of(rows: Sequence[Row]) -> Rescued:
+    """The answer of relay_rescue."""
+    if len(rows) != 1:
+        raise UnexpectedAnswer(f"{len(rows)} rows")
+    row = rows[0]
+    return Rescued(
+        need(row["expired"], int, "expired"),
+        need(row["expiring"], int, "expiring"),
+        need(row["skipped"], int, "skipped"),
+        need(row["has_more"], bool, "has_more"),
     )

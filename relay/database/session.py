@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from relay.database.connect import Connector
-    from relay.records import AttachRequest, AttachResult, Cursor, Event, Page, Wanted
+    from relay.records import AttachRequest, AttachResult, Cursor, Event, Page, Rescued, Wanted
 
 Made = TypeVar("Made")
 
@@ -114,9 +114,9 @@ class DatabaseSession:
             started,
         )
 
-    async def rescue(self) -> str:
+    async def rescue(self) -> Rescued:
         """One announce pass on behalf of a stopped scheduler. Also raises UnexpectedAnswer for AH061 and AH062."""
-        return await self._call(shape.text_of, "select after_hours.relay_rescue()")
+        return await self._call(shape.rescued_of, "select * from after_hours.relay_rescue()")
 
     async def receipts(self, node: str, rows: Sequence[tuple[Event, datetime, datetime | None]]) -> None:
         """Store first writes and acknowledgements: (event, written, acknowledged)."""

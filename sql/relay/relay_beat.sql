@@ -25,9 +25,7 @@ begin
     delete from after_hours.relays as r where r.seen_at < clock_timestamp() - interval '1 day';
     return query
     select
-        s.rescue and not after_hours.is_paused('announce')
-        and coalesce(m.heartbeat_at not between clock_timestamp() - interval '65 seconds'
-            and clock_timestamp() + interval '5 seconds', false),
+        s.rescue and not after_hours.is_paused('announce') and after_hours.needs_rescue(),
         s.receipts, clock_timestamp() - m.heartbeat_at, pg_notification_queue_usage()
     from after_hours.settings as s
     cross join after_hours.emitter as m;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -133,6 +133,18 @@ async def test_empty_wake_ups_are_counted_and_slowed_down(relay: Running, connec
         await asyncio.sleep(0)
     assert relay.relay.metrics.empty._value.get() > 5
     assert relay.relay.metrics.reads._value.get() - before < 200
+
+
+async def test_a_rescue_goes_on_until_nothing_is_left(
+    start_relay: StartRelay, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.database.heartbeat.RESCUE_SECONDS", 600)
+    db.execute("update after_hours.settings set announce_batch = 2")
+    db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '70 seconds'")
+    for _ in range(5):
+        expire(db, uuid4(), announce=False)
+    await start_relay()
+    await wait_until(lambda: len(db.execute("select from after_hours.events").fetchall()) == 5)
 
 
 async def test_the_relay_sends_heartbeats_and_announces_when_the_scheduler_does_not(

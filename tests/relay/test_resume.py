@@ -245,7 +245,12 @@ def test_the_relay_role_may_call_its_functions_and_nothing_else(db: Connection) 
 def test_rescue_announces_and_raises_with_a_hint_while_paused(db: Connection, connect: Any, user: UUID) -> None:
     relay = connect("after_hours_relay")
     expire(db, user, announce=False)
-    relay.execute("select after_hours.relay_rescue()")
+    db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '60 seconds'")
+    rescue = "select * from after_hours.relay_rescue()"
+    assert tuple(relay.execute(rescue).fetchone()) == (0, 0, 0, False), "the scheduler announces"
+    assert cursors(db) == []
+    db.execute("update after_hours.emitter set heartbeat_at = clock_timestamp() - interval '66 seconds'")
+    assert tuple(relay.execute(rescue).fetchone()) == (1, 0, 0, False)
     assert len(cursors(db)) == 1
     db.execute("update after_hours.settings set rescue = false")
     with pytest.raises(psycopg.Error) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -229,6 +230,33 @@ def test_a_row_that_is_free_again_is_told_however_many_are_locked(db: Connection
     announce(db)
     assert db.execute("select from after_hours.set_aside").fetchall() == [], "what was moved is no longer due"
     assert len(events(db)) == 1
+
+
+@pytest.mark.parametrize("role", ["after_hours_jobs", "after_hours_dba", "postgres"])
+def test_who_stays_idle_with_the_announcers_lock_is_ended(db: Connection, connect: Connect, role: str) -> None:
+    # An open transaction that had called announce_due() or relay_rescue() once stopped announcing for as long as it stayed.
+    caller = connect(autocommit=False)
+    caller.execute(f"set role {role}".encode())
+    caller.execute("select after_hours.announce_due()")
+    assert caller.execute("show idle_in_transaction_session_timeout").fetchone() == ("5s",)
+    caller.commit()
+    assert caller.execute("show idle_in_transaction_session_timeout").fetchone() == ("0",), "for that transaction only"
+    caller.commit()
+    caller.execute("select after_hours.announce_due()")
+    time.sleep(5.5)
+    announce(db)
+    with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+        caller.execute("select 1")
+    caller.close()
+
+
+@pytest.mark.parametrize("table", ["settings", "emitter", "events", "set_aside", "event_floor", "holds", "purge_runs"])
+def test_a_dba_can_not_lock_what_announcing_needs(db: Connection, connect: Connect, table: str) -> None:
+    dba = connect(autocommit=False)
+    dba.execute("set role after_hours_dba")
+    dba.execute("update after_hours.settings set announce_batch = announce_batch, retention = retention")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        dba.execute(f"lock table after_hours.{table} in exclusive mode".encode())
 
 
 def test_row_that_raises_is_set_aside_and_the_others_go_out(db: Connection) -> None:
