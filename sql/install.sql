@@ -16,6 +16,7 @@ set local client_min_messages = warning;
 \ir common/is_copy.sql
 \ir common/is_ticker.sql
 \ir common/list_lock_holders.sql
+\ir common/_share_tables.sql
 \ir health/list_missing.sql
 \ir health/assert_access.sql
 
@@ -77,11 +78,14 @@ set local client_min_messages = warning;
 \ir purge/purge.sql
 \ir evidence/deletion_receipt.sql
 \ir evidence/find_broken_tombstone.sql
+\ir evidence/_verify_evidence.sql
 \ir evidence/verify_evidence.sql
 \ir evidence/trim_evidence.sql
 \ir purge/list_dependencies.sql
 \ir purge/count_dependent_rows.sql
+\ir purge/_purge_preview.sql
 \ir purge/purge_preview.sql
+\ir purge/_explain_match.sql
 \ir purge/explain_match.sql
 \ir purge/list_not_purged.sql
 \ir purge/not_purged.sql
@@ -111,7 +115,9 @@ set local client_min_messages = warning;
 \ir relay/log_position.sql
 \ir relay/resolve_cursor.sql
 \ir relay/blocked_ms.sql
+\ir relay/_relay_attach.sql
 \ir relay/relay_attach.sql
+\ir relay/_relay_events.sql
 \ir relay/relay_events.sql
 \ir relay/relay_probe.sql
 \ir relay/needs_rescue.sql

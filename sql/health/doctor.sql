@@ -1,9 +1,10 @@
 create or replace function after_hours.doctor()
 returns table (subject text, ok boolean, finding text, advice text)
 language plpgsql
-stable
+volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '250ms'
 as $$
 begin
     -- Purpose: everything that can be examined by SQL: server, pg_cron, roles, the application's schema, vacuum.

@@ -20,7 +20,7 @@ begin
     -- Purpose: decide whether a run is needed, and open it: one at a time, each slot succeeds at most once, a paused or
     --          braked run deletes nothing. Closes a run whose backend has ended or whose lease has expired.
     -- Returns: the open run; all null if no run is needed; a NOTICE (for the brake a WARNING) says why.
-    -- Locks:   the row of the running run; a second caller waits for the first one's insert. 200 ms at most each, then an error
+    -- Locks:   matches, messages and holds ACCESS SHARE; the row of the running run; a second caller waits for the first one's insert. 200 ms at most each, then an error
     --          that purge() takes as a reason to try again.
     -- Access:  after_hours_dba, after_hours_jobs.
     if p_trigger is null or p_trigger not in ('schedule', 'catch_up', 'manual') then
@@ -41,6 +41,9 @@ begin
             message = format('there is no match %s', p_match_id),
             hint = 'select * from after_hours.purge_preview(); shows what is due.';
     end if;
+
+    -- locked first, so that the brake counts all rows, whoever rewrites a table
+    lock table only public.after_hours_matches, public.after_hours_messages, after_hours.holds in access share mode;
 
     -- one at a time
     select r.* into v_other from after_hours.purge_runs as r where r.status = 'running';

@@ -19,8 +19,12 @@ begin
     -- Purpose: take pushes for sending: read new events, end what may not be sent any more, lease the others.
     -- Returns: a row for each push to be sent now, within seconds_left and within the lease. body is the same for each attempt.
     --          Not more per target than its concurrency and rate allow, whatever the number of senders.
-    -- Locks:   the row of push_state of each target, skipped where another sender has it; rows of pushes; until the commit.
+    -- Locks:   what it reads ACCESS SHARE; the row of push_state of each target, skipped where another sender has it; rows of pushes; until the commit.
     -- Access:  after_hours_push.
+    -- locked first, so that the statements below see all rows, whoever rewrites a table: see relay_events()
+    lock table only
+        after_hours.settings, after_hours.events, after_hours.receipts, after_hours.user_blocks, public.after_hours_sessions
+    in access share mode;
     if p_lease not between interval '5 seconds' and interval '10 minutes' then
         raise exception using
             errcode = 'AH080',
