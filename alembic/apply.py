@@ -26,6 +26,15 @@ def install_text() -> str:
     return read(SQL / "install.sql")
 
 
+def install_files() -> list[tuple[str, str]]:
+    """install.sql in pieces, in order: name and text of each file that it names; "" and what stands between them."""
+    text, pieces, at = (SQL / "install.sql").read_text(encoding="utf-8"), [], 0
+    for match in INCLUDE.finditer(text):
+        pieces += [("", text[at : match.start()]), (match[1], read(SQL / match[1]))]
+        at = match.end()
+    return [*pieces, ("", text[at:])]
+
+
 def tree_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 

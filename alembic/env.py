@@ -17,6 +17,7 @@ from alembic import context
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from apply import SQL, install_text, read, stored_text, tree_hash
+from routines import install
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
@@ -46,7 +47,6 @@ LOCK_HOLDER = """
     where l.locktype = 'advisory' and l.granted and l.classid = 0 and l.objid = KEY and a.datname = current_database()
 """.replace("KEY", str(KEY))
 WAIT_SECONDS = 600
-INSERT_LEDGER = "insert into after_hours.sql_ledger (revision, tree_hash, sql_text) values (%s, %s, %s)"
 
 
 def command() -> tuple[str, str]:
@@ -55,6 +55,14 @@ def command() -> tuple[str, str]:
     if options is None or not getattr(options, "cmd", None):
         return "", ""
     return options.cmd[0].__name__, str(getattr(options, "revision", ""))
+
+
+def wait_seconds() -> float:
+    """How long others may be waited for: after-hours migrate --wait, alembic -x wait=SECONDS."""
+    given = context.config.attributes.get("wait")
+    if given is None:
+        given = dict(item.split("=", 1) for item in getattr(context.config.cmd_opts, "x", None) or []).get("wait")
+    return WAIT_SECONDS if given is None else float(given)
 
 
 def refuse_other_targets(name: str, target: str) -> None:
@@ -95,7 +103,7 @@ def connect() -> psycopg.Connection[Any]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """One migration of this database at a time; says for whom it waits. Raises CommandError after WAIT_SECONDS.
+    """One migration of this database at a time; says for whom it waits. Raises CommandError after wait_seconds().
 
     A lock of a transaction on a connection of its own: it ends with this process, and holds behind any pooler. Before
     the first installation there is no table that could be locked instead.
@@ -103,7 +111,7 @@ def alone() -> Iterator[None]:
     with connect() as keeper:
         keeper.execute("set idle_in_transaction_session_timeout = 0")
         keeper.commit()
-        deadline, told = time.monotonic() + WAIT_SECONDS, None
+        deadline, told = time.monotonic() + wait_seconds(), None
         while keeper.execute(TAKE_LOCK).fetchone() != (True,):
             holder = keeper.execute(LOCK_HOLDER).fetchone()
             keeper.rollback()
@@ -112,7 +120,7 @@ def alone() -> Iterator[None]:
                 print("waiting for another migration: pid {}, role {}, {}, since {}".format(*holder), file=sys.stderr)
             if time.monotonic() > deadline:
                 raise CommandError(
-                    f"another migration has run for {WAIT_SECONDS} s. "
+                    f"another migration has run for {wait_seconds():g} s. "
                     f"If it hangs: select pg_terminate_backend({holder[0] if holder else '…'}); then repeat."
                 )
             time.sleep(0.2)
@@ -127,13 +135,6 @@ def explain(error: psycopg.Error) -> CommandError:
         f"{name}: {text}" for name, text in (("DETAIL", told.message_detail), ("HINT", told.message_hint)) if text
     ]
     return CommandError("\n".join(lines))
-
-
-def install(connection: psycopg.Connection[Any], revision: str, sql_text: str) -> None:
-    """Run the routines' text and write its ledger row, all or nothing. A lock not had in 5 s fails it: repeat."""
-    with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(sql_text.encode())
-        cursor.execute(INSERT_LEDGER, (revision, tree_hash(sql_text), sql_text))
 
 
 def text_after_downgrade(
@@ -196,12 +197,12 @@ def run_online(name: str, target: str) -> None:
         connection.rollback()
     if name == "upgrade" and after is not None:
         with connect() as raw:
-            install(raw, after, install_text())
+            install(raw, after, wait_seconds())
     elif name == "downgrade" and target == "-1" and before and after:
         with connect() as raw:
             text = text_after_downgrade(raw, script, before, after)
             if text is not None:
-                install(raw, after, text)
+                install(raw, after, wait_seconds(), text)
 
 
 name, target = command()

@@ -36,7 +36,7 @@ def error_codes() -> str:
             if code is None:
                 continue
             message, places, hint = found.get(code[1], ("", set(), ""))
-            places.add(f"`{path.stem}`")
+            places.add(f"`{path.stem.removeprefix('_')}`")
             found[code[1]] = (message or text(statement, "message"), places, hint or text(statement, "hint"))
     rows = [f"| `{code}` | {m} | {', '.join(sorted(p))} | {h} |" for code, (m, p, h) in sorted(found.items())]
     return "\n".join(["| code | message | raised by | hint |", "|---|---|---|---|", *rows])

@@ -1,10 +1,12 @@
 -- The table of contents of the stored logic: every object once, in an order in which each finds what it needs.
 -- Run after sql/changes/, by alembic or by: psql -v ON_ERROR_STOP=1 --single-transaction -f sql/install.sql
 -- Every file may be run again at any time; running all of them changes nothing that has not changed in the files.
-set local lock_timeout = '5s';
+set local lock_timeout = '2s'; -- comments: a pass of announcing has locked emitter, for 0.9 s at most
 set local client_min_messages = warning;
 
 \ir grants.sql
+\ir comments.sql
+set local lock_timeout = '200ms'; -- views: who reads them waits behind us, no longer than this; repeat it
 
 -- what everything else uses
 \ir common/iso_utc.sql
@@ -187,6 +189,5 @@ set local client_min_messages = warning;
 \ir health/help.sql
 
 -- last: what was applied, and pg_cron gets the jobs
-\ir comments.sql
 \ir prune.sql
 \ir jobs/schedule.sql

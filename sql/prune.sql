@@ -1,21 +1,25 @@
 -- The end of an apply: what the files did not make goes, and what they made is noted down for view sql_drift.
--- An apply touches every routine and view; one whose catalog row is older than this transaction came from elsewhere.
+-- An apply makes every routine and view again but those that alembic found unchanged and named in after_hours.unchanged; what is
+-- older than this transaction otherwise came from elsewhere.
 do $$
 declare
     v_stray record;
     v_theirs text[] := '{}';
     v_me xid := pg_current_xact_id()::xid;
+    v_unchanged text[] := coalesce(nullif(current_setting('after_hours.unchanged', true), ''), '{}');
 begin
     perform set_config('search_path', 'pg_catalog, pg_temp', true); -- as list_sql_objects() names things
     for v_stray in
         select 'routine' as kind, p.oid::regprocedure::text as identity, pg_get_userbyid(p.proowner) as owner
         from pg_catalog.pg_proc as p
         where p.pronamespace = 'after_hours'::regnamespace and p.xmin <> v_me
+            and p.oid::regprocedure::text <> all (v_unchanged)
         union all
         select 'view', c.oid::regclass::text, pg_get_userbyid(c.relowner)
         from pg_catalog.pg_class as c
         join pg_catalog.pg_rewrite as r on r.ev_class = c.oid
         where c.relnamespace = 'after_hours'::regnamespace and c.relkind = 'v' and r.xmin <> v_me
+            and c.oid::regclass::text <> all (v_unchanged)
     loop
         if v_stray.owner in ('after_hours_owner', 'after_hours_jobs', 'after_hours_eraser') then
             execute format('drop %s %s', v_stray.kind, v_stray.identity);
@@ -36,8 +40,8 @@ begin
     end loop;
 
     delete from after_hours.sql_objects;
-    insert into after_hours.sql_objects (kind, identity, definition_hash)
-    select o.kind, o.identity, o.definition_hash
+    insert into after_hours.sql_objects (kind, identity, definition_hash, state_hash)
+    select o.kind, o.identity, o.definition_hash, o.state_hash
     from after_hours.list_sql_objects() as o
     where o.identity <> all (v_theirs);
 end

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "7788f80ac6c369acb84fd72e1c64eace0dbffd3bfd7f70c68e55a2a2b1d14ac6"
+SHA256 = "3158a879eb64f4579df3a2b5e6c4db100a81d6f954bc69a13df5828748ef1e63"
 
 
 def upgrade() -> None:

@@ -63,18 +63,24 @@ def preflight() -> None:
     help="head: this version (the default). -1: one revision back. base: remove the stored logic, keep your tables.",
 )
 @click.option("--ticker", is_flag=True, help="A first installation without pg_cron: after-hours tick runs the jobs.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=600,
+    show_default=True,
+    help="Seconds in which it waits for others' locks.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before --to base.")
-def migrate(target: str, ticker: bool, yes: bool) -> None:
+def migrate(target: str, ticker: bool, wait: float, yes: bool) -> None:
     """Install the stored logic, or bring it to this version. Safe to repeat; asks for what is missing first."""
     if ticker:
         os.environ["AFTER_HOURS_SCHEDULER"] = "ticker"
     if target == "base" and not yes:
         click.confirm("This removes schema after_hours with holds, evidence and events. Go on?", abort=True)
     with told():
-        if target == "head":
-            command.upgrade(configured("upgrade", target), target)
-        else:
-            command.downgrade(configured("downgrade", target), target)
+        config = configured("upgrade" if target == "head" else "downgrade", target)
+        config.attributes["wait"] = wait
+        (command.upgrade if target == "head" else command.downgrade)(config, target)
     click.echo({"head": "installed; next: after-hours doctor", "-1": "one revision back", "base": "removed"}[target])
 
 

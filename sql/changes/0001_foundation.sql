@@ -525,6 +525,8 @@ create table after_hours.sql_objects (
     kind text not null,
     identity text not null,
     definition_hash text not null,
+    state_hash text not null,
+    applied_at timestamptz not null default now(), -- as that of the ledger's row of the same transaction
     primary key (kind, identity)
 );
 
@@ -534,7 +536,7 @@ create table after_hours.sql_ledger (
     tree_hash text not null,
     sql_text text not null,
     applied_by text not null default session_user,
-    applied_at timestamptz not null default clock_timestamp()
+    applied_at timestamptz not null default now()
 );
 
 do $$
