@@ -57,9 +57,11 @@ class Metrics:
         self.reads = Counter(f"{name}reads", "Reads of the event log", registry=registry)
         self.empty = Counter(f"{name}empty_wakeups", "Wake-ups that found nothing", registry=registry)
         self.events = Counter(f"{name}events", "Events read", registry=registry)
-        self.since_due = Lateness(f"{name}due_to_sent_seconds", "Due instant to socket")
+        self.since_due = Lateness(f"{name}due_to_sent_seconds", "Due instant to socket, of deadlines known ahead")
+        self.since_due_late = Lateness(f"{name}set_late_to_sent_seconds", "The same of deadlines set late, or locked")
         self.since_emitted = Lateness(f"{name}emitted_to_sent_seconds", "Emitted to socket")
         registry.register(self.since_due)
+        registry.register(self.since_due_late)
         registry.register(self.since_emitted)
         self.sockets = Gauge(f"{name}sockets", "Clients connected", registry=registry)
         self.buffered = Gauge(f"{name}buffered_bytes", "Bytes waiting for clients that read slowly", registry=registry)
@@ -72,5 +74,5 @@ class Metrics:
 
     def sent(self, event: Event, now: datetime) -> None:
         """Record how late an event was written to a client; now: when it was."""
-        self.since_due.observe((now - event.due_at).total_seconds())
+        (self.since_due if event.known_ahead else self.since_due_late).observe((now - event.due_at).total_seconds())
         self.since_emitted.observe((now - event.emitted_at).total_seconds())

@@ -33,6 +33,7 @@ class Event:
     frame: bytes
     due_at: datetime
     emitted_at: datetime
+    known_ahead: bool = False  # its lateness is the announcer's own; false as well for what a client had missed
 
 
 @dataclass(slots=True)

@@ -72,6 +72,8 @@ comment on column after_hours.events.uid is
 'The client''s id: the same for the same (type, session, deadline) in every epoch.';
 comment on column after_hours.events.due_at is 'When it should have been announced.';
 comment on column after_hours.events.emitted_at is 'The clock time just before the commit that announced it.';
+comment on column after_hours.events.known_ahead is
+'Whether the pass before knew of it: due after that pass, and neither set late nor locked. Its lateness is the announcer''s own.';
 comment on column after_hours.events.body is 'The finished frame, JSON text, as sent to clients.';
 comment on table after_hours.set_aside is
 'Due sessions that another transaction has locked (sqlstate 55P03) or whose announcement raised an error; retried at retry_at, '

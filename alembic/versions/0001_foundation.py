@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "3158a879eb64f4579df3a2b5e6c4db100a81d6f954bc69a13df5828748ef1e63"
+SHA256 = "40b1562c094477ed434f2a1383cdc667ac0fb8270bf244e61852a5b849b1e29b"
 
 
 def upgrade() -> None:

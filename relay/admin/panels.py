@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 PROMISED_MS = 20.0  # p99 of lateness
 NONE = "-"
-HOUR = ("events", "latenessP50Ms", "latenessP99Ms", "written", "acknowledged", "ackP50Ms")
+HOUR = (
+    "events",
+    "latenessP50Ms",
+    "latenessP99Ms",
+    "setLate",
+    "setLateP50Ms",
+    "setLateP99Ms",
+    "written",
+    "acknowledged",
+    "ackP50Ms",
+)
 LISTS = ("purges", "jobs", "relays", "lateness", "upcoming")  # parts of the answer; null where the database can't see
 
 Fact = tuple[str, object]  # a name and its value
@@ -87,7 +97,9 @@ def announcing(status: dict[str, Any]) -> Panel:
     hour = status["lastHour"] or dict.fromkeys(HOUR)
     facts = (
         ("events in the last hour", shown(hour["events"])),
-        ("late, p50 / p99", f"{ms(hour['latenessP50Ms'])} / {ms(hour['latenessP99Ms'])}"),
+        ("known ahead: late by, p50 / p99", f"{ms(hour['latenessP50Ms'])} / {ms(hour['latenessP99Ms'])}"),
+        ("set late or locked", shown(hour["setLate"])),
+        ("these late by, p50 / p99", f"{ms(hour['setLateP50Ms'])} / {ms(hour['setLateP99Ms'])}"),
         ("written to a client", shown(hour["written"])),
         ("acknowledged", shown(hour["acknowledged"])),
         ("acknowledged after, p50", ms(hour["ackP50Ms"])),
@@ -106,7 +118,7 @@ def lateness(hours: Sequence[dict[str, Any]], now: datetime) -> Markup:
     steps = [first - timedelta(hours=back) for back in range(23, -1, -1)]
     rows = [(f"{step:%H:00}", known.get(stamp(step), (0.0, 0.0))) for step in steps]
     html = chart(
-        "lateness", "Late by, per hour (UTC)", ("p50", "p99"), rows,
+        "lateness", "Known ahead: late by, per hour (UTC)", ("p50", "p99"), rows,
         unit="ms", log_from=1.0, mark=(PROMISED_MS, "20 ms, if known a second ahead"),
     )  # fmt: skip
     return Markup(html)  # noqa: S704 - chart() escapes

@@ -80,7 +80,9 @@ def page_of(rows: Sequence[Row], asked: Cursor | None) -> Page:
     for row in rows[1:]:
         if row["kind"] == "event":
             columns = (row[name] for name in ("id", "uid", "cursor", "body", "due_at", "emitted_at"))
-            page.events.append(event_of(row["user_id"], *columns))
+            event = event_of(row["user_id"], *columns)
+            event.known_ahead = need(row["known_ahead"], bool, "an event's known_ahead")
+            page.events.append(event)
         else:
             one_of(row["kind"], ("block",), "kind")
             page.blocks.append(

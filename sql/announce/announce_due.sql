@@ -34,7 +34,7 @@ begin
     select d.expired, d.expiring, d.skipped, d.has_more
     into expired, expiring, skipped, has_more
     from after_hours.emitter as e
-    cross join lateral after_hours.emit_due(v_now, v_limit, null, (e.swept_at, v_now, null, null, null, null, null)) as d;
+    cross join lateral after_hours.emit_due(v_now, v_limit, null, e.swept_at, (e.swept_at, v_now, null, null, null, null, null)) as d;
     next_due := after_hours.next_due(v_now);
 end
 $$;

@@ -11,6 +11,7 @@ set lock_timeout = '900ms'
 as $$
 declare
     v_now timestamptz;
+    v_next timestamptz;
     v_sleep interval;
     v_done record;
     v_stored after_hours.emitter;
@@ -44,9 +45,10 @@ begin
         progress.swept_at := v_stored.swept_at;
         progress.sweep_at := v_stored.sweep_at;
     end if;
+    v_next := after_hours.next_event(v_now);
     v_sleep := greatest(
         least(
-            after_hours.next_event(v_now), coalesce(progress.sweep_at, v_now), progress.retry_at, v_now + interval '900 milliseconds',
+            v_next, coalesce(progress.sweep_at, v_now), progress.retry_at, v_now + interval '900 milliseconds',
             p_until
         ) - v_now,
         p_wait
@@ -58,7 +60,12 @@ begin
     select d.*
     into v_done
     from after_hours.settings as s
-    cross join lateral after_hours.emit_due(clock_timestamp(), s.announce_batch, 200, progress) as d;
+    cross join lateral after_hours.emit_due(
+        clock_timestamp(), s.announce_batch, 200,
+        -- known ahead: what is due from the next event on that was known when this pass began, or since the last sweep
+        case when v_next > v_now or v_next is null then coalesce(v_next, 'infinity') else progress.swept_at end,
+        progress
+    ) as d;
     progress := v_done.progress;
     emitted := v_done.expired + v_done.expiring;
     has_more := v_done.has_more;

@@ -1,5 +1,5 @@
 create or replace function after_hours.emit_due(
-    p_now timestamptz, p_limit integer, p_retries integer, inout progress after_hours.progress,
+    p_now timestamptz, p_limit integer, p_retries integer, p_known_from timestamptz, inout progress after_hours.progress,
     out expired integer, out expiring integer, out skipped integer, out has_more boolean
 )
 language plpgsql
@@ -25,6 +25,7 @@ begin
     --          last deadline announced up to p_now. A sweep looks below that for what was written late: the last minute, this
     --          second's share of the last hour and of the event retention, and for warnings the whole lead. What is locked is
     --          set aside, and tried again p_retries at a time (null: all): neither later deadlines nor the sweeps wait for it.
+    --          p_known_from: what is due from then on was known to the pass before.
     -- Returns: events written of each type, due sessions skipped because another transaction has locked or changed them, whether
     --          more is due; progress, to be passed to the next call: the last complete sweep, the next one, the retries.
     -- Locks:   the caller holds after_hours.emitter EXCLUSIVE. The due sessions FOR SHARE.
@@ -74,7 +75,8 @@ begin
         select w.emitted, w.skipped, w.has_more
         into v_done
         from after_hours.emit_window(
-            v_range.type, v_range.from_deadline, v_range.from_id, v_range.to_deadline, p_now, v_at.lead, p_limit
+            v_range.type, v_range.from_deadline, v_range.from_id, v_range.to_deadline, p_now, v_at.lead, p_limit,
+            case when not v_range.is_sweep then p_known_from end
         ) as w;
         expired := expired + case when v_range.type = 'after_hours:session_expired' then v_done.emitted else 0 end;
         expiring := expiring + case when v_range.type = 'after_hours:session_expiring' then v_done.emitted else 0 end;
@@ -104,8 +106,8 @@ begin
     end if;
 end
 $$;
-comment on function after_hours.emit_due(timestamptz, integer, integer, after_hours.progress) is
+comment on function after_hours.emit_due(timestamptz, integer, integer, timestamptz, after_hours.progress) is
 'Announces what is due at an instant and, when a sweep is due, what was written late. Internal: under the lock on emitter, '
 'by announce_due() and announce_pass(). Error AH041.';
-alter function after_hours.emit_due(timestamptz, integer, integer, after_hours.progress) owner to after_hours_owner;
-revoke all on function after_hours.emit_due(timestamptz, integer, integer, after_hours.progress) from public;
+alter function after_hours.emit_due(timestamptz, integer, integer, timestamptz, after_hours.progress) owner to after_hours_owner;
+revoke all on function after_hours.emit_due(timestamptz, integer, integer, timestamptz, after_hours.progress) from public;

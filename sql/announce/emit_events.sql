@@ -1,5 +1,5 @@
 create or replace function after_hours.emit_events(
-    p_type text, p_places tid[], p_deadlines timestamptz[], p_now timestamptz, p_lead interval
+    p_type text, p_places tid[], p_deadlines timestamptz[], p_now timestamptz, p_lead interval, p_known_from timestamptz
 )
 returns uuid[]
 language plpgsql
@@ -24,7 +24,8 @@ declare
     v_sqlstate text;
     v_message text;
 begin
-    -- Purpose: turn due sessions into events and NOTIFY once per event. If a session raises an error, the batch is halved until
+    -- Purpose: turn due sessions into events and NOTIFY once per event; those due at p_known_from or later (null: none) were
+    --          known ahead. If a session raises an error, the batch is halved until
     --          that session is alone: it is set aside, and the others are announced.
     -- Returns: the ids of the sessions told. Not told: sessions that another transaction has locked or changed meanwhile.
     -- Locks:   the sessions FOR SHARE, skipping locked ones: an extension in flight must not be told as an end. The caller
@@ -64,10 +65,11 @@ begin
     ),
 
     written as (
-        insert into after_hours.events (id, uid, epoch, type, session_id, user_id, deadline, due_at, emitted_at, body)
+        insert into after_hours.events (id, uid, epoch, type, session_id, user_id, deadline, due_at, emitted_at, known_ahead, body)
         overriding system value
         select
             n.event_id, n.uid, v_epoch, p_type, n.id, n.user_id, n.deadline, n.due_at, p_now,
+            coalesce(n.due_at >= p_known_from, false),
             -- every value is a uuid, a number, an instant or a constant of this schema: none needs JSON escapes
             '{"type":"' || p_type || '","id":"' || n.uid || '","cursor":"' || v_epoch || '-' || n.event_id
             || '","sessionId":"' || n.id
@@ -104,8 +106,8 @@ exception
             raise;
         end if;
         if cardinality(p_places) > 1 then
-            return after_hours.emit_events(p_type, p_places[:v_half], p_deadlines[:v_half], p_now, p_lead)
-                || after_hours.emit_events(p_type, p_places[v_half + 1:], p_deadlines[v_half + 1:], p_now, p_lead);
+            return after_hours.emit_events(p_type, p_places[:v_half], p_deadlines[:v_half], p_now, p_lead, p_known_from)
+                || after_hours.emit_events(p_type, p_places[v_half + 1:], p_deadlines[v_half + 1:], p_now, p_lead, p_known_from);
         end if;
         -- retried automatically: after 5 s, then 10 s, 20 s … at most 10 minutes apart
         insert into after_hours.set_aside as a (session_id, type, deadline, sqlstate, message, retry_at)
@@ -122,8 +124,8 @@ exception
         return '{}';
 end
 $$;
-comment on function after_hours.emit_events(text, tid[], timestamptz[], timestamptz, interval) is
+comment on function after_hours.emit_events(text, tid[], timestamptz[], timestamptz, interval, timestamptz) is
 'Locks due sessions, writes their events and sends NOTIFY; a session that raises an error goes to after_hours.set_aside. '
 'Internal, used by emit_due().';
-alter function after_hours.emit_events(text, tid[], timestamptz[], timestamptz, interval) owner to after_hours_owner;
-revoke all on function after_hours.emit_events(text, tid[], timestamptz[], timestamptz, interval) from public;
+alter function after_hours.emit_events(text, tid[], timestamptz[], timestamptz, interval, timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.emit_events(text, tid[], timestamptz[], timestamptz, interval, timestamptz) from public;

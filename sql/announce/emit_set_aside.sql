@@ -42,7 +42,7 @@ begin
         order by r.type
     loop
         v_tried := v_tried + cardinality(v_page.ids);
-        v_told := after_hours.emit_events(v_page.type, v_page.places, v_page.deadlines, p_now, p_lead);
+        v_told := after_hours.emit_events(v_page.type, v_page.places, v_page.deadlines, p_now, p_lead, null);
         expired := expired + case when v_page.type = 'after_hours:session_expired' then cardinality(v_told) else 0 end;
         expiring := expiring + case when v_page.type = 'after_hours:session_expiring' then cardinality(v_told) else 0 end;
         skipped := skipped + cardinality(v_page.ids) - cardinality(v_told);

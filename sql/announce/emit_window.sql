@@ -1,5 +1,6 @@
 create or replace function after_hours.emit_window(
     p_type text, p_from timestamptz, p_from_id uuid, p_to timestamptz, p_now timestamptz, p_lead interval, p_limit integer,
+    p_known_from timestamptz,
     out emitted integer, out skipped integer, out has_more boolean
 )
 language plpgsql
@@ -29,7 +30,7 @@ begin
         from after_hours.list_due(p_type, p_from, p_from_id, p_to, p_now, p_lead, p_limit - emitted + 1) as d;
         exit when v_places is null;
         v_page := least(cardinality(v_places), p_limit - emitted);
-        v_told := after_hours.emit_events(p_type, v_places[:v_page], v_deadlines[:v_page], p_now, p_lead);
+        v_told := after_hours.emit_events(p_type, v_places[:v_page], v_deadlines[:v_page], p_now, p_lead, p_known_from);
         emitted := emitted + cardinality(v_told);
         if cardinality(v_told) < v_page then
             insert into after_hours.set_aside (type, deadline, session_id, sqlstate, message, retry_at)
@@ -48,7 +49,7 @@ begin
     end loop;
 end
 $$;
-comment on function after_hours.emit_window(text, timestamptz, uuid, timestamptz, timestamptz, interval, integer) is
+comment on function after_hours.emit_window(text, timestamptz, uuid, timestamptz, timestamptz, interval, integer, timestamptz) is
 'Announces what is due in a range of deadlines; what is locked goes to after_hours.set_aside. Internal, used by emit_due().';
-alter function after_hours.emit_window(text, timestamptz, uuid, timestamptz, timestamptz, interval, integer) owner to after_hours_owner;
-revoke all on function after_hours.emit_window(text, timestamptz, uuid, timestamptz, timestamptz, interval, integer) from public;
+alter function after_hours.emit_window(text, timestamptz, uuid, timestamptz, timestamptz, interval, integer, timestamptz) owner to after_hours_owner;
+revoke all on function after_hours.emit_window(text, timestamptz, uuid, timestamptz, timestamptz, interval, integer, timestamptz) from public;

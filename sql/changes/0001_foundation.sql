@@ -258,6 +258,7 @@ create table after_hours.events (
     deadline timestamptz not null,
     due_at timestamptz not null,
     emitted_at timestamptz not null,
+    known_ahead boolean not null default false,
     body text not null
 );
 create index events_user_id_id_idx on after_hours.events (user_id, id);

@@ -2,7 +2,7 @@ create or replace function after_hours._relay_events(p_cursor text, p_limit inte
 returns table (
     kind text, incarnation text, start text, cursor text, more boolean,
     id bigint, uid uuid, user_id uuid, body text, due_at timestamptz, emitted_at timestamptz,
-    issued_before timestamptz, blocked_ms integer
+    issued_before timestamptz, blocked_ms integer, known_ahead boolean
 )
 language plpgsql
 stable
@@ -38,7 +38,7 @@ begin
 
     return query
     select 'event', null::text, null::text, e.epoch || '-' || e.id, null::boolean,
-        e.id, e.uid, e.user_id, e.body, e.due_at, e.emitted_at, null::timestamptz, null::integer
+        e.id, e.uid, e.user_id, e.body, e.due_at, e.emitted_at, null::timestamptz, null::integer, e.known_ahead
     from after_hours.events as e
     where e.id > v_from and e.id <= v_read
         -- P4: no warning is read after its deadline has passed or moved (or its session was deleted).
@@ -52,7 +52,7 @@ begin
     return query
     select 'block', null::text, null::text, null::text, null::boolean,
         null::bigint, null::uuid, b.user_id, null::text, null::timestamptz, null::timestamptz,
-        b.tokens_not_before, after_hours.blocked_ms(b.until)
+        b.tokens_not_before, after_hours.blocked_ms(b.until), null::boolean
     from after_hours.user_blocks as b
     where b.changed_at > clock_timestamp() - interval '1 minute'
         and (b.until > clock_timestamp() or b.tokens_not_before is not null);

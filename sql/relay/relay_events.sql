@@ -2,7 +2,7 @@ create or replace function after_hours.relay_events(p_cursor text, p_limit integ
 returns table (
     kind text, incarnation text, start text, cursor text, more boolean,
     id bigint, uid uuid, user_id uuid, body text, due_at timestamptz, emitted_at timestamptz,
-    issued_before timestamptz, blocked_ms integer
+    issued_before timestamptz, blocked_ms integer, known_ahead boolean
 )
 language plpgsql
 volatile

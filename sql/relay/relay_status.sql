@@ -44,16 +44,17 @@ begin
             ('lastHour', $q$
                 select json_build_object(
                     'events', count(*),
-                    'latenessP50Ms',
-                        round((percentile_cont(0.5) within group (order by extract(epoch from e.emitted_at - e.due_at)))::numeric * 1000, 1),
-                    'latenessP99Ms',
-                        round((percentile_cont(0.99) within group (order by extract(epoch from e.emitted_at - e.due_at)))::numeric * 1000, 1),
+                    'latenessP50Ms', round((percentile_cont(0.5) within group (order by e.late) filter (where e.known_ahead))::numeric, 1),
+                    'latenessP99Ms', round((percentile_cont(0.99) within group (order by e.late) filter (where e.known_ahead))::numeric, 1),
+                    'setLate', count(*) filter (where not e.known_ahead),
+                    'setLateP50Ms', round((percentile_cont(0.5) within group (order by e.late) filter (where not e.known_ahead))::numeric, 1),
+                    'setLateP99Ms', round((percentile_cont(0.99) within group (order by e.late) filter (where not e.known_ahead))::numeric, 1),
                     'written', count(r.first_write),
                     'acknowledged', count(r.first_ack),
                     'ackP50Ms', round((percentile_cont(0.5) within group (order by extract(epoch
                         from r.first_ack - e.emitted_at)))::numeric * 1000, 1)
                 )
-                from after_hours.events as e
+                from (select *, extract(epoch from emitted_at - due_at) * 1000 as late from after_hours.events) as e
                 left join lateral (
                     select min(c.first_write) as first_write, min(c.first_ack) as first_ack
                     from after_hours.receipts as c
@@ -125,7 +126,7 @@ begin
                         round((percentile_cont(0.99) within group (order by extract(epoch
                             from e.emitted_at - e.due_at)))::numeric * 1000, 1) as p99
                     from after_hours.events as e
-                    where e.id > $1 - 50000 and e.emitted_at > date_trunc('hour', clock_timestamp()) - interval '23 hours'
+                    where e.known_ahead and e.id > $1 - 50000 and e.emitted_at > date_trunc('hour', clock_timestamp()) - interval '23 hours'
                     group by 1
                 ) as x
             $q$),

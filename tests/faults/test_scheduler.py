@@ -116,6 +116,16 @@ def latenesses(db: Connection, count: int) -> list[float]:
     return poll_until(enough, what=f"{count} events: {health(db, 'announcing')}")
 
 
+def test_each_event_says_whether_the_loops_knew_of_it_ahead(db: Connection) -> None:
+    due_in(db, 3, count=5)  # the last in 3 s, the first in 0.6 s: the loops look each 0.9 s
+    due_in(db, 600)
+    time.sleep(3)
+    db.execute("update public.after_hours_sessions set ended_at = clock_timestamp() where expires_at > now() + '5 min'")
+    latenesses(db, 6)
+    known = "select known_ahead from after_hours.events where type = 'after_hours:session_expired' order by due_at"
+    assert [row.known_ahead for row in db.execute(known).fetchall()][-5:] == [True] * 4 + [False]
+
+
 @pytest.mark.usefixtures("spare")
 @pytest.mark.parametrize("blow", ["pg_cancel_backend", "pg_terminate_backend"])
 def test_one_loop_cancelled_or_killed_the_other_carries_on(db: Connection, blow: str) -> None:

@@ -59,8 +59,9 @@ async def test_metrics_and_probes_report_connections_events_and_closes(
     assert got[f"{name}state", "stale"] == got[f"{name}polling", ""] == 0
     assert got[f"{name}sockets", ""] == 2
     assert got[f"{name}events_total", ""] == 1
-    assert got[f"{name}due_to_sent_seconds_count", ""] == got[f"{name}emitted_to_sent_seconds_count", ""] == 2
-    assert got[f"{name}due_to_sent_seconds_bucket", "+Inf"] == 2
+    assert got[f"{name}set_late_to_sent_seconds_count", ""] == got[f"{name}emitted_to_sent_seconds_count", ""] == 2
+    assert got[f"{name}set_late_to_sent_seconds_bucket", "+Inf"] == 2
+    assert got[f"{name}due_to_sent_seconds_count", ""] == 0, "the session had ended before anything knew of it"
     assert got[f"{name}closed_total", "4401"] == 1
     assert 0 < got[f"{name}canary_seconds", ""] < 1
     assert got[f"{name}connects_total", ""] == 1
@@ -71,6 +72,6 @@ def test_measuring_a_frame_costs_less_than_ten_microseconds() -> None:
     import timeit
 
     metrics, now = Metrics(), datetime.now(UTC)
-    event = Event(1, uuid4(), uuid4(), Cursor("c"), b"", now - timedelta(seconds=1), now)
+    event = Event(1, uuid4(), uuid4(), Cursor("c"), b"", now - timedelta(seconds=1), now, known_ahead=True)
     assert min(timeit.repeat(lambda: metrics.sent(event, now), number=1000, repeat=5)) < 0.01, "more than 10 µs"
     assert b"due_to_sent_seconds_count 5000.0" in generate_latest(metrics.registry)

@@ -188,6 +188,23 @@ def test_locked_session_is_skipped_not_waited_for(db: Connection, connect: Conne
     assert announce(db).expired == 1
 
 
+def test_what_was_known_ahead_is_told_apart_from_what_was_set_late(db: Connection, connect: Connect) -> None:
+    announce(db)
+    ahead, held = session(db, "0.3 seconds"), session(db, "0.3 seconds")
+    holder = connect(autocommit=False)
+    holder.execute("select from public.after_hours_sessions where id = %s for update", (held,))
+    time.sleep(0.4)
+    announce(db)
+    late = session(db, "-1 second")
+    holder.rollback()
+    announce(db)
+    known = {e.session_id: e.known_ahead for e in events(db) if e.type == EXPIRED}
+    assert known == {ahead: True, late: False, held: False}
+    assert {(row.known_ahead, row.events) for row in db.execute("select * from after_hours.lateness").fetchall()} == {
+        (True, 1), (False, 2),
+    }  # fmt: skip
+
+
 def test_a_locked_row_keeps_no_sweep_and_no_later_deadline_waiting(db: Connection, connect: Connect) -> None:
     # One flag "skipped" once repeated all sweeps since the lock: 0.2 to 2.4 s of lateness for everybody else.
     held = session(db, "-2 seconds")
@@ -195,7 +212,7 @@ def test_a_locked_row_keeps_no_sweep_and_no_later_deadline_waiting(db: Connectio
     holder.execute("select from public.after_hours_sessions where id = %s for update", (held,))
     now = db.execute("select clock_timestamp() as now").fetchall()[0].now
     (done,) = db.execute(
-        "select d.skipped, d.has_more, (d.progress).* from after_hours.emit_due(%(now)s, 2000, null,"
+        "select d.skipped, d.has_more, (d.progress).* from after_hours.emit_due(%(now)s, 2000, null, null,"
         " row(%(now)s - interval '1 second', %(now)s, null, null, null, null, null)) as d",
         {"now": now},
     ).fetchall()
@@ -222,7 +239,7 @@ def test_a_row_that_is_free_again_is_told_however_many_are_locked(db: Connection
         assert events(db) == []
         (progress,) = db.execute(
             "select (d.progress).* from after_hours.emit_due("
-            "clock_timestamp(), 2000, 2, row(clock_timestamp(), clock_timestamp() + '1 h', clock_timestamp(), %s, %s, %s, %s)) as d",
+            "clock_timestamp(), 2000, 2, null, row(now(), now() + '1 h', now(), %s, %s, %s, %s)) as d",
             progress[3:],
         ).fetchall()
     assert [e.session_id for e in events(db)] == [last]

@@ -197,7 +197,7 @@ class World:
         """One pass of one of the loops; some are killed before they commit."""
         with self.db.transaction():
             done = self.row(
-                "select (d.progress).* from after_hours.emit_due(%s, %s, %s, row(%s, %s, %s, %s, %s, %s, %s)) as d",
+                "select (d.progress).* from after_hours.emit_due(%s, %s, %s, null, row(%s, %s, %s, %s, %s, %s, %s)) as d",
                 self.now,
                 self.rng.choice(self.limits),
                 self.rng.choice(self.limits),
