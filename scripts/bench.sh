@@ -13,7 +13,7 @@ run_tool() {
 
 cmd_bench() {
     local name=${1:-}
-    [[ -n $name && -e $repo/tests/bench/$name.py ]] || die "name a benchmark: ./dev bench announce | purge | reconnect | relay"
+    [[ -n $name && -e $repo/tests/bench/$name.py ]] || die "name a benchmark: ./dev bench announce | locks | purge | reconnect | relay"
     shift
     if [[ $name == announce ]]; then need_packages redis-server; fi # for BullMQ, which is measured beside it
     run_tool "bench.$name" "$@"

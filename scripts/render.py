@@ -213,6 +213,7 @@ def menu() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "error-codes": error_codes,
     "bench-announce": lambda: measured("announce"),
+    "bench-locks": lambda: measured("locks"),
     "bench-purge": lambda: measured("purge"),
     "bench-reconnect": lambda: measured("reconnect"),
     "bench-relay": lambda: measured("relay"),

@@ -1,0 +1,243 @@
+"""./dev bench locks: each table locked for three seconds in each way, with all parts at work; for docs/operations.md.
+
+Real pg_cron runs the announce loops. Purge, housekeeping, the relay's and the sender's calls, health, the doctor and an
+upgrade are repeated by threads. For each lock: how long after its end each part goes on, what raised an error, and whether
+health named the holder meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from tests.bench.machine import save
+from tests.conftest import Instance
+from tests.helpers import REPO, free_port, poll_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Connection
+
+WAYS = ("SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE", "waiting", "prepared")
+TABLES = """
+    select c.oid::regclass::text as name from pg_class as c
+    where c.relkind = 'r' and (c.relnamespace = 'after_hours'::regnamespace
+        or c.relnamespace = 'public'::regnamespace and c.relname like 'after_hours_%' and c.relname not like '%alembic%')
+    order by c.relnamespace <> 'public'::regnamespace, c.relname
+"""
+LOOPS = "select pid from pg_stat_activity where query ilike 'call after_hours.announce_loop%' and state <> 'idle'"
+SESSIONS = """
+    insert into public.after_hours_sessions (user_id, started_at, expires_at, ended_at)
+    select gen_random_uuid(), e.at - interval '1 hour', e.at, e.at
+    from (select clock_timestamp() + i * interval '0.1 s' as at from generate_series(3, %s) as i) as e
+    returning id
+"""
+MATCHES = """
+    with made as (
+        insert into public.after_hours_matches (user_a, user_b, created_at, expires_at)
+        select gen_random_uuid(), gen_random_uuid(), now() - interval '90 days', now() - interval '31 days'
+        from generate_series(1, 50) returning id, user_a
+    )
+    insert into public.after_hours_messages (match_id, sender_id, body) select id, user_a, 'hi' from made
+"""
+LATE = """
+    select max(extract(epoch from e.emitted_at - greatest(e.due_at, %s)))::float as late, count(*) as n
+    from after_hours.events as e
+    where e.session_id = any(%s) and e.type = 'after_hours:session_expired'
+"""
+ATTACH = "select * from after_hours.relay_attach(array[gen_random_uuid()], array[null], array[now()])"
+# name: role, statements, seconds between two rounds, the relay's and the sender's limit for a call
+PARTS: dict[str, tuple[str, tuple[str, ...], float, str]] = {
+    "relay": ("after_hours_relay", ("select * from after_hours.relay_events(null)", ATTACH), 0.05, "2.5s"),
+    "push": ("after_hours_push", ("select * from after_hours.push_claim('bench')",), 0.1, "0"),
+    "purge": ("after_hours_jobs", ("call after_hours.purge()",), 0.2, "0"),
+    "housekeeping": ("after_hours_jobs", ("call after_hours.housekeeping()",), 0.5, "0"),
+    "health": ("postgres", ("select count(*) from after_hours.health",), 0.3, "0"),
+    "doctor": ("postgres", ("select count(*) from after_hours.doctor()",), 1, "0"),
+}
+
+
+@dataclass
+class Part:
+    """One part at work: when its rounds ended, and what they raised."""
+
+    instance: Instance
+    name: str
+    over: threading.Event = field(default_factory=threading.Event)
+    ended: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    longest: float = 0.0
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def run(self) -> None:
+        role, statements, pause, limit = PARTS[self.name]
+        with closing(self.instance.connect(role)) as connection:
+            connection.execute(f"set statement_timeout = '{limit}'".encode())
+            while not self.over.wait(pause):
+                began = time.monotonic()
+                try:
+                    for statement in statements:
+                        connection.execute(statement.encode())
+                    self.ended.append(time.monotonic())
+                except psycopg.errors.QueryCanceled:
+                    pass  # asked again, as a relay does
+                except psycopg.Error as error:
+                    self.errors.append(f"{self.name}: {str(error).partition(chr(10))[0]}")
+                self.longest = max(self.longest, time.monotonic() - began)
+
+
+@dataclass
+class Outcome:
+    """What one lock did: seconds after its end, by part; errors; whether health named the holder."""
+
+    after: dict[str, float]
+    errors: list[str]
+    is_named: bool
+    health: float
+
+
+def locked(instance: Instance, table: str, way: str) -> Iterator[str]:
+    """Take the lock; yields what health has to show of its holder; lets it go."""
+    lock = f"lock table {table} in {way if way in WAYS[:3] else 'ACCESS EXCLUSIVE'} mode".encode()
+    with closing(instance.connect(autocommit=False)) as holder, closing(instance.connect(autocommit=False)) as reader:
+        if way == "waiting":
+            reader.execute(f"select from {table} limit 1".encode())
+
+            def wait() -> None:
+                with suppress(psycopg.Error):
+                    holder.execute(lock)
+
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            yield f"pid {holder.info.backend_pid}"
+            holder.cancel_safe()
+            waiting.join()
+            reader.rollback()
+        elif way == "prepared":
+            holder.execute(lock)
+            holder.execute("prepare transaction 'bench'")
+            yield "prepared transaction 'bench'"
+            with instance.connect() as other:
+                other.execute("rollback prepared 'bench'")
+        else:
+            holder.execute(lock)
+            yield f"pid {holder.info.backend_pid}"
+        with suppress(psycopg.Error):
+            holder.rollback()
+
+
+def measure(instance: Instance, db: Connection, table: str, way: str, seconds: float) -> Outcome:
+    """One lock, held for so many seconds."""
+    poll_until(lambda: len(db.execute(LOOPS).fetchall()) == 2, 90, what="two announce loops")
+    db.execute(MATCHES)
+    sessions = [row.id for row in db.execute(SESSIONS, (int(seconds * 10) + 20,)).fetchall()]
+    parts = [Part(instance, name) for name in PARTS]
+    holding = locked(instance, table, way)
+    holder = next(holding)
+    for part in parts:
+        part.start()
+    environment = {"AFTER_HOURS_DSN": instance.dsn(), "PATH": "/usr/bin:/bin"}
+    upgrade = subprocess.Popen(
+        [sys.executable, "-m", "alembic", "-x", "wait=60", "upgrade", "head"],
+        cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    time.sleep(max(seconds - 0.5, 0))
+    row = db.execute("select detail from after_hours.health where check_name = 'locks'").fetchone()
+    time.sleep(0.3)
+    next(holding, None)
+    freed, clock = time.monotonic(), db.execute("select clock_timestamp() as at").fetchall()[0].at
+    output = upgrade.communicate(timeout=90)[0]
+    upgraded = time.monotonic()
+
+    def goes_on() -> bool:
+        return all(any(at > freed for at in part.ended) for part in parts)
+
+    with suppress(TimeoutError):
+        poll_until(goes_on, 20)
+
+    def told() -> Any:
+        return next((each for each in db.execute(LATE, (clock, sessions)).fetchall() if each.n == len(sessions)), None)
+
+    late = poll_until(told)
+    for part in parts:
+        part.stop()
+    after = {part.name: min((at - freed for at in part.ended if at > freed), default=99.0) for part in parts}
+    errors = [error for part in parts for error in part.errors]
+    if upgrade.returncode:
+        errors.append(f"upgrade: {output.strip().splitlines()[-1]}")
+    return Outcome(
+        {"announcing": late.late, "upgrade": max(upgraded - freed, 0.0), **after},
+        errors,
+        row is not None and holder in row.detail,
+        next(part.longest for part in parts if part.name == "health"),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3, help="how long each lock is held")
+    parser.add_argument("--tables", nargs="*", help="only these")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        instance = Instance(REPO / ".local" / "bench-locks", {"AFTER_HOURS_PG_PORT": str(free_port())})
+        stack.callback(instance.dev, "down", "--delete", check=False)
+        instance.dev("cluster")
+        with instance.connect() as db:
+            db.execute("alter system set max_prepared_transactions = 5")
+        instance.dev("down")
+        instance.dev("cluster")
+        db = stack.enter_context(instance.connect())
+        db.execute("update after_hours.settings set receipts = true, brake_factor = 1000000")
+        tables = options.tables or [row.name for row in db.execute(TABLES).fetchall()]
+        rows, errors, named, slowest = [], defaultdict(set), 0, 0.0
+        for table in tables:
+            outcomes = {way: measure(instance, db, table, way, options.seconds) for way in WAYS}
+            worst: dict[str, Any] = {
+                part: max(outcome.after[part] for outcome in outcomes.values()) for part in outcomes["SHARE"].after
+            }
+            for way, outcome in outcomes.items():
+                for error in outcome.errors:
+                    errors[error].add(f"{table} ({way})")
+            named += sum(outcome.is_named for outcome in outcomes.values())
+            unnamed = [way for way, outcome in outcomes.items() if not outcome.is_named]
+            slowest = max(slowest, *(outcome.health for outcome in outcomes.values()))
+            rows.append([f"`{table}`", *(f"{worst[part]:.2f}" for part in worst), ", ".join(unnamed) or "all"])
+            if options.tables:
+                for way, outcome in outcomes.items():
+                    print(way, outcome, flush=True)
+            print(rows[-1], [error for outcome in outcomes.values() for error in outcome.errors], flush=True)
+    caption = (
+        f"Each table locked for {options.seconds:g} s: in mode SHARE, EXCLUSIVE and ACCESS EXCLUSIVE by a session, by a statement that "
+        "waits behind a reader, by a prepared transaction. Seconds after the end of the lock until each part goes on, the worst of the "
+        f"five (announcing: the latest event); whether health named the holder. The slowest answer of health took {slowest:.1f} s"
+    )
+    columns = ["table", *worst, "named by health"]
+    tables_ = [{"caption": caption, "columns": columns, "rows": rows}]
+    if errors:
+        tables_.append({
+            "caption": "Errors that were raised",
+            "columns": ["error", "locks"],
+            "rows": [[error, ", ".join(sorted(places))] for error, places in sorted(errors.items())],
+        })  # fmt: skip
+    save("locks", tables_)
+
+
+if __name__ == "__main__":
+    main()
