@@ -12,7 +12,7 @@ from relay.database import rows as shape
 from relay.database.faults import UnexpectedAnswer, is_lost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime, timedelta
 
     from relay.database.connect import Connector
@@ -26,13 +26,24 @@ STATUS_SECONDS = 10.0  # for the page /ops; no client waits for it
 PAGE = 1000
 
 
+async def asked_again(call: Callable[[], Awaitable[Made]]) -> Made:
+    """What a call returns whose function gives up when a lock is not had for a second: it is made until it is had."""
+    while True:
+        try:
+            return await call()
+        except UnexpectedAnswer as error:
+            if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                raise
+
+
 class DatabaseSession:
     """A listening and a calling connection to one primary, opened and terminated together.
 
     is_pooled: a transaction pooler in between gives each transaction another backend. Then there is no LISTEN, nothing
     is prepared, and each call is a transaction of its own, which keeps it on one backend.
 
-    A call raises UnexpectedAnswer, after which the session is as good as before, or what is_lost() is true for.
+    A call raises UnexpectedAnswer, after which the session is as good as before, or what is_lost() is true for. While
+    others have locked a table, read(), beat() and receipts() ask again.
     """
 
     def __init__(
@@ -68,12 +79,14 @@ class DatabaseSession:
 
     async def read(self, cursor: Cursor | None) -> Page:
         """Everything announced since the cursor, one page."""
-        return await self._fetch(
-            self._listening,
-            lambda rows: shape.page_of(rows, cursor),
-            "select * from after_hours.relay_events($1, $2)",
-            cursor,
-            PAGE,
+        return await asked_again(
+            lambda: self._fetch(
+                self._listening,
+                lambda rows: shape.page_of(rows, cursor),
+                "select * from after_hours.relay_events($1, $2)",
+                cursor,
+                PAGE,
+            )
         )
 
     async def attach(self, requests: Sequence[AttachRequest]) -> list[AttachResult]:
@@ -103,15 +116,17 @@ class DatabaseSession:
         started: datetime,
     ) -> Wanted:
         """Report this relay's state. `round_trip`: the last one of the probe."""
-        return await self._call(
-            shape.wanted_of,
-            "select * from after_hours.relay_beat($1, $2, $3, $4, $5, $6)",
-            node,
-            state,
-            mode,
-            sockets,
-            round_trip,
-            started,
+        return await asked_again(
+            lambda: self._call(
+                shape.wanted_of,
+                "select * from after_hours.relay_beat($1, $2, $3, $4, $5, $6)",
+                node,
+                state,
+                mode,
+                sockets,
+                round_trip,
+                started,
+            )
         )
 
     async def rescue(self) -> Rescued:
@@ -120,15 +135,17 @@ class DatabaseSession:
 
     async def receipts(self, node: str, rows: Sequence[tuple[Event, datetime, datetime | None]]) -> None:
         """Store first writes and acknowledgements: (event, written, acknowledged)."""
-        await self._call(
-            len,
-            "select after_hours.relay_receipts($1, $2, $3, $4, $5, $6)",
-            node,
-            [event.id for event, _, _ in rows],
-            [event.uid for event, _, _ in rows],
-            [event.user for event, _, _ in rows],
-            [written for _, written, _ in rows],
-            [acked for _, _, acked in rows],
+        await asked_again(
+            lambda: self._call(
+                len,
+                "select after_hours.relay_receipts($1, $2, $3, $4, $5, $6)",
+                node,
+                [event.id for event, _, _ in rows],
+                [event.uid for event, _, _ in rows],
+                [event.user for event, _, _ in rows],
+                [written for _, written, _ in rows],
+                [acked for _, _, acked in rows],
+            )
         )
 
     async def status(self) -> str:

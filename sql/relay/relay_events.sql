@@ -8,6 +8,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s' -- below the relay's limit for a call: it asks again over the same connection
 as $$
 begin
     -- Purpose: the events of all users since a cursor; a relay follows the log with it.

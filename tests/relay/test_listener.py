@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from relay.database.connect import CALL_SECONDS
 from relay.database.session import DatabaseSession
 from tests.helpers import wait_until
 from tests.relay.conftest import Running, StartRelay, cursors, expire
@@ -145,6 +146,26 @@ async def test_a_rescue_goes_on_until_nothing_is_left(
         expire(db, uuid4(), announce=False)
     await start_relay()
     await wait_until(lambda: len(db.execute("select from after_hours.events").fetchall()) == 5)
+
+
+@pytest.mark.parametrize("table", ["public.after_hours_sessions", "after_hours.relays", "after_hours.receipts"])
+async def test_a_table_that_others_have_locked_costs_no_connection(
+    relay: Running, db: Connection, connect: Any, user: UUID, table: str
+) -> None:
+    """A call that takes longer than CALL_SECONDS counts as a dead server: all clients would have to be caught up."""
+    async with relay.peer(user) as peer:
+        neighbour = connect(autocommit=False)
+        neighbour.execute(f"lock table {table} in access exclusive mode".encode())
+        relay.relay.state.changed.set()  # a heartbeat now
+        if table != "public.after_hours_sessions":
+            expire(db, user)
+            await peer.until(lambda it: it.events)
+        await asyncio.sleep(CALL_SECONDS + 1)
+        neighbour.rollback()
+        expire(db, user)
+        await peer.until(lambda it: len(it.events) == (1 if table == "public.after_hours_sessions" else 2))
+    assert relay.relay.metrics.connects._value.get() == 1
+    await wait_until(lambda: len(db.execute("select first_write from after_hours.receipts").fetchall()) > 0)
 
 
 async def test_the_relay_sends_heartbeats_and_announces_when_the_scheduler_does_not(
