@@ -213,6 +213,14 @@ begin
                 else 'of another kind' end);
             continue;
         end if;
+        for v_row in
+            select i.inhrelid::regclass as child, i.inhparent::regclass as parent
+            from pg_catalog.pg_inherits as i
+            where v_table.relkind = 'r' and v_table.oid in (i.inhrelid, i.inhparent)
+        loop
+            v_groups := v_groups || c_owner;
+            v_lines := v_lines || format('alter table %s no inherit %s; -- rows of two tables would be read as one''s', v_row.child, v_row.parent);
+        end loop;
         if not pg_has_role(v_table.relowner, 'usage') then
             v_groups := v_groups || c_admin;
             v_lines := v_lines || format('grant %I to %I; -- owner of public.%I', pg_get_userbyid(v_table.relowner), c_me, v_table.tab);

@@ -5,8 +5,8 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: examine the application's tables: vacuum and indexes.
-    -- Returns: a row per table, and one per invalid index.
+    -- Purpose: examine the application's tables: vacuum, indexes, inheritance.
+    -- Returns: a row per table, one per invalid index, one per child or parent table.
     -- Locks:   none; reads the catalog.
     -- Access:  internal.
     with tables as (
@@ -32,7 +32,14 @@ as $$
         format('reindex index concurrently %s;', i.indexrelid::regclass)
     from pg_index as i
     join tables as c on c.oid = i.indrelid
-    where not i.indisvalid;
+    where not i.indisvalid
+    union all
+    select
+        format('inheritance of %s', c.oid::regclass), false, format('%s inherits %s: rows of two tables are read as one''s',
+            h.inhrelid::regclass, h.inhparent::regclass),
+        format('alter table %s no inherit %s;', h.inhrelid::regclass, h.inhparent::regclass)
+    from pg_inherits as h
+    join tables as c on c.oid in (h.inhrelid, h.inhparent) and c.relkind = 'r';
 $$;
 comment on function after_hours.examine_tables() is
 'Vacuum settings of the application''s tables, and their invalid indexes. Internal, used by doctor().';

@@ -382,6 +382,10 @@ def test_existing_tables_are_adopted_and_given_back(empty: Migrated) -> None:
             "public.after_hours_sessions must be a plain table, it is partitioned",
         ),
         (
+            "create table public.child () inherits (public.after_hours_sessions)",
+            "alter table child no inherit after_hours_sessions;",
+        ),
+        (
             "alter table public.after_hours_matches drop column user_b",
             "public.after_hours_matches.user_b is missing",
         ),
