@@ -182,7 +182,11 @@ def measure(dsn: str, db: Connection, table: str, way: str, seconds: float) -> O
     def told() -> Any:
         return next((each for each in db.execute(LATE, (clock, sessions)).fetchall() if each.n == len(sessions)), None)
 
-    late = poll_until(told)
+    try:
+        late = poll_until(told)
+    except TimeoutError:
+        print(db.execute("select * from after_hours.health where not ok").fetchall(), file=sys.stderr)
+        raise
     for part in parts:
         part.stop()
     after = {part.name: min((at - freed for at in part.ended if at > freed), default=99.0) for part in parts}
