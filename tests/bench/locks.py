@@ -97,8 +97,9 @@ class Part:
                     for statement in statements:
                         connection.execute(statement.encode())
                     self.ended.append(time.monotonic())
-                except psycopg.errors.QueryCanceled:
-                    pass  # asked again, as a relay does
+                except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
+                    if self.name != "relay":  # which asks again
+                        self.errors.append(f"{self.name}: {error}")
                 except psycopg.Error as error:
                     self.errors.append(f"{self.name}: {str(error).partition(chr(10))[0]}")
                 self.longest = max(self.longest, time.monotonic() - began)
