@@ -24,7 +24,9 @@ begin
     expiring := 0;
     skipped := 0;
     for v_page in
-        select r.type, array_agg(r.place) as places, array_agg(r.deadline) as deadlines, array_agg(r.session_id) as ids
+        select r.type, array_agg(r.place order by r.deadline, r.session_id) as places,
+            array_agg(r.deadline order by r.deadline, r.session_id) as deadlines,
+            array_agg(r.session_id order by r.deadline, r.session_id) as ids
         from (
             select a.type, a.deadline, a.session_id, s.ctid as place
             from after_hours.set_aside as a
