@@ -174,7 +174,7 @@ def settings() -> str:
 
 ORDER = (
     "status", "preview", "purge", "explain", "hold", "release", "pause", "resume",
-    "delivery", "lateness", "evidence", "doctor", "help",
+    "delivery", "lateness", "locks", "evidence", "doctor", "help",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ $help$LOOK
   select * from after_hours.delivery_report where user_id = …;   events of a user: when, by which relay, acknowledged
   select * from after_hours.unreached_warnings;       standing warnings that no client has acknowledged
   select * from after_hours.push_backlog;             webhooks per target: waiting, failing; each attempt: push_history
+  select * from after_hours.list_lock_holders();      who holds a lock that ours waits for, and what ends it
   select * from after_hours.sql_drift;                routines and views edited by hand
 PURGE
   select * from after_hours.purge_preview();          what the next run would delete, and what it would not
