@@ -39,7 +39,7 @@ def overdue(db: Connection) -> None:
 
 def test_every_entry_that_only_looks(db: Connection) -> None:
     overdue(db)
-    shown = console(db, "1", "2", "4", MATCH, "9", USER, "10", "11", "12", "13", "nonsense", "q")
+    shown = console(db, "1", "2", "4", MATCH, "9", USER, "10", "11", "12", "13", "14", "nonsense", "q")
     assert "no scheduled run has announced yet" in shown
     assert "pg_cron launcher" in shown
     assert "the next run deletes it" in shown or "due" in shown
