@@ -38,6 +38,13 @@ def one_of(value: object, words: Sequence[str], what: str) -> str:
     return str(value)
 
 
+def one_row(rows: Sequence[Row]) -> Row:
+    """The row of a function that answers with one."""
+    if len(rows) != 1:
+        raise UnexpectedAnswer(f"{len(rows)} rows")
+    return rows[0]
+
+
 def text_of(rows: Sequence[Row]) -> str:
     """The one value of a function that answers with text."""
     return need(rows[0][0], str, "the answer")
@@ -50,7 +57,7 @@ def cursor_of(value: object) -> Cursor:
     return Cursor(value)
 
 
-def event_of(user: object, *columns: object) -> Event:
+def event_of(user: object, *columns: object, known_ahead: object = False) -> Event:
     """One event: user, id, uid, cursor, body, due_at, emitted_at."""
     id_, uid, cursor, body, due_at, emitted_at = columns
     return Event(
@@ -61,6 +68,7 @@ def event_of(user: object, *columns: object) -> Event:
         text_frame(need(body, str, "an event's body")),
         need(due_at, datetime, "an event's due_at"),
         need(emitted_at, datetime, "an event's emitted_at"),
+        need(known_ahead, bool, "an event's known_ahead"),
     )
 
 
@@ -80,9 +88,7 @@ def page_of(rows: Sequence[Row], asked: Cursor | None) -> Page:
     for row in rows[1:]:
         if row["kind"] == "event":
             columns = (row[name] for name in ("id", "uid", "cursor", "body", "due_at", "emitted_at"))
-            event = event_of(row["user_id"], *columns)
-            event.known_ahead = need(row["known_ahead"], bool, "an event's known_ahead")
-            page.events.append(event)
+            page.events.append(event_of(row["user_id"], *columns, known_ahead=row["known_ahead"]))
         else:
             one_of(row["kind"], ("block",), "kind")
             page.blocks.append(
@@ -124,9 +130,7 @@ def result_of(row: Row, user: UUID) -> AttachResult:
 
 def wanted_of(rows: Sequence[Row]) -> Wanted:
     """The answer of relay_beat."""
-    if len(rows) != 1:
-        raise UnexpectedAnswer(f"{len(rows)} rows")
-    row = rows[0]
+    row = one_row(rows)
     return Wanted(
         need(row["wants_rescue"], bool, "wants_rescue"),
         need(row["wants_receipts"], bool, "wants_receipts"),
@@ -137,9 +141,7 @@ def wanted_of(rows: Sequence[Row]) -> Wanted:
 
 def rescued_of(rows: Sequence[Row]) -> Rescued:
     """The answer of relay_rescue."""
-    if len(rows) != 1:
-        raise UnexpectedAnswer(f"{len(rows)} rows")
-    row = rows[0]
+    row = one_row(rows)
     return Rescued(
         need(row["expired"], int, "expired"),
         need(row["expiring"], int, "expiring"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import asyncpg
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from relay.database.connect import Connector
     from relay.records import AttachRequest, AttachResult, Cursor, Event, Page, Rescued, Wanted
 
+Given = ParamSpec("Given")
 Made = TypeVar("Made")
 
 EVENTS = "after_hours_events"
@@ -26,14 +28,19 @@ STATUS_SECONDS = 10.0  # for the page /ops; no client waits for it
 PAGE = 1000
 
 
-async def asked_again(call: Callable[[], Awaitable[Made]]) -> Made:
-    """What a call returns whose function gives up when a lock is not had for a second: it is made until it is had."""
-    while True:
-        try:
-            return await call()
-        except UnexpectedAnswer as error:
-            if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
-                raise
+def asked_again(call: Callable[Given, Awaitable[Made]]) -> Callable[Given, Awaitable[Made]]:
+    """A call whose function gives up when a lock is not had for a second: it is made until it is had."""
+
+    @wraps(call)
+    async def until_had(*args: Given.args, **options: Given.kwargs) -> Made:
+        while True:
+            try:
+                return await call(*args, **options)
+            except UnexpectedAnswer as error:
+                if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                    raise
+
+    return until_had
 
 
 class DatabaseSession:
@@ -77,16 +84,15 @@ class DatabaseSession:
             with suppress(Exception):
                 connection.terminate()
 
+    @asked_again
     async def read(self, cursor: Cursor | None) -> Page:
         """Everything announced since the cursor, one page."""
-        return await asked_again(
-            lambda: self._fetch(
-                self._listening,
-                lambda rows: shape.page_of(rows, cursor),
-                "select * from after_hours.relay_events($1, $2)",
-                cursor,
-                PAGE,
-            )
+        return await self._fetch(
+            self._listening,
+            lambda rows: shape.page_of(rows, cursor),
+            "select * from after_hours.relay_events($1, $2)",
+            cursor,
+            PAGE,
         )
 
     async def attach(self, requests: Sequence[AttachRequest]) -> list[AttachResult]:
@@ -106,6 +112,7 @@ class DatabaseSession:
         """
         await self._call(len, "select after_hours.relay_probe($1)", nonce)
 
+    @asked_again
     async def beat(
         self,
         node: str,
@@ -116,36 +123,33 @@ class DatabaseSession:
         started: datetime,
     ) -> Wanted:
         """Report this relay's state. `round_trip`: the last one of the probe."""
-        return await asked_again(
-            lambda: self._call(
-                shape.wanted_of,
-                "select * from after_hours.relay_beat($1, $2, $3, $4, $5, $6)",
-                node,
-                state,
-                mode,
-                sockets,
-                round_trip,
-                started,
-            )
+        return await self._call(
+            shape.wanted_of,
+            "select * from after_hours.relay_beat($1, $2, $3, $4, $5, $6)",
+            node,
+            state,
+            mode,
+            sockets,
+            round_trip,
+            started,
         )
 
     async def rescue(self) -> Rescued:
         """One announce pass on behalf of a stopped scheduler. Also raises UnexpectedAnswer for AH061 and AH062."""
         return await self._call(shape.rescued_of, "select * from after_hours.relay_rescue()")
 
+    @asked_again
     async def receipts(self, node: str, rows: Sequence[tuple[Event, datetime, datetime | None]]) -> None:
         """Store first writes and acknowledgements: (event, written, acknowledged)."""
-        await asked_again(
-            lambda: self._call(
-                len,
-                "select after_hours.relay_receipts($1, $2, $3, $4, $5, $6)",
-                node,
-                [event.id for event, _, _ in rows],
-                [event.uid for event, _, _ in rows],
-                [event.user for event, _, _ in rows],
-                [written for _, written, _ in rows],
-                [acked for _, _, acked in rows],
-            )
+        await self._call(
+            len,
+            "select after_hours.relay_receipts($1, $2, $3, $4, $5, $6)",
+            node,
+            [event.id for event, _, _ in rows],
+            [event.uid for event, _, _ in rows],
+            [event.user for event, _, _ in rows],
+            [written for _, written, _ in rows],
+            [acked for _, _, acked in rows],
         )
 
     async def status(self) -> str:
