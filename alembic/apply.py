@@ -22,10 +22,6 @@ def read(path: Path) -> str:
     return INCLUDE.sub(lambda match: read(path.parent / match[1]), text)
 
 
-def install_text() -> str:
-    return read(SQL / "install.sql")
-
-
 def install_files() -> list[tuple[str, str]]:
     """install.sql in pieces, in order: name and text of each file that it names; "" and what stands between them."""
     text, pieces, at = (SQL / "install.sql").read_text(encoding="utf-8"), [], 0
@@ -33,6 +29,10 @@ def install_files() -> list[tuple[str, str]]:
         pieces += [("", text[at : match.start()]), (match[1], read(SQL / match[1]))]
         at = match.end()
     return [*pieces, ("", text[at:])]
+
+
+def install_text() -> str:
+    return "".join(text for _, text in install_files())
 
 
 def tree_hash(text: str) -> str:

@@ -63,7 +63,7 @@ begin
     cross join lateral after_hours.emit_due(
         clock_timestamp(), s.announce_batch, 200,
         -- known ahead: what is due from the next event on that was known when this pass began, or since the last sweep
-        case when v_next > v_now or v_next is null then coalesce(v_next, 'infinity') else progress.swept_at end,
+        case when v_next <= v_now then progress.swept_at else coalesce(v_next, 'infinity') end,
         progress
     ) as d;
     progress := v_done.progress;

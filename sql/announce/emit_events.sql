@@ -116,11 +116,8 @@ exception
         where s.ctid = p_places[1]
         on conflict (type, deadline, session_id) do update
             set sqlstate = excluded.sqlstate, message = excluded.message,
-                attempts = case when a.sqlstate = '55P03' then 1 else a.attempts + 1 end,
-                retry_at = p_now + case
-                    when a.sqlstate = '55P03' then interval '5 seconds'
-                    else least(interval '5 seconds' * 2 ^ least(a.attempts, 10), interval '10 minutes')
-                end;
+                attempts = a.attempts + 1,
+                retry_at = p_now + least(interval '5 seconds' * 2 ^ least(a.attempts, 10), interval '10 minutes');
         return '{}';
 end
 $$;

@@ -62,9 +62,7 @@ begin
         progress.retry_at := p_now + interval '20 milliseconds';
     else
         progress.retry_wait := least(greatest(progress.retry_wait * 2, interval '20 milliseconds'), interval '500 milliseconds');
-        progress.retry_at := case
-            when progress.retry_id is not null or v_tried > 0 then p_now + progress.retry_wait
-        end;
+        progress.retry_at := case when progress.retry_id is not null then p_now + progress.retry_wait end; -- null: nothing is there
         progress.retry_id := null;
     end if;
 end

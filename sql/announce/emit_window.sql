@@ -33,8 +33,8 @@ begin
         v_told := after_hours.emit_events(p_type, v_places[:v_page], v_deadlines[:v_page], p_now, p_lead, p_known_from);
         emitted := emitted + cardinality(v_told);
         if cardinality(v_told) < v_page then
-            insert into after_hours.set_aside (type, deadline, session_id, sqlstate, message, retry_at)
-            select p_type, d.deadline, d.id, '55P03', 'locked by another transaction', p_now
+            insert into after_hours.set_aside (type, deadline, session_id, sqlstate, message, attempts, retry_at)
+            select p_type, d.deadline, d.id, '55P03', 'locked by another transaction', 0, p_now -- attempts: those that raised an error
             from unnest(v_ids[:v_page], v_deadlines[:v_page]) as d (id, deadline)
             where d.id <> all(v_told)
             on conflict do nothing; -- it raised an error and is there already
