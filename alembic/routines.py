@@ -40,25 +40,18 @@ HOLDERS = """
     select
         format('%s (role %s%s, open since %s)%s',
             case when t.gid is null then 'pid ' || t.pid else 'prepared transaction ' || quote_literal(t.gid) end,
-            t.role, case when t.name <> '' then ', ' || t.name end,
+            t.owner, case when t.application <> '' then ', ' || t.application end,
             to_char(t.since at time zone 'UTC', 'HH24:MI:SS"Z"'),
             case when t.query <> '' then ': ' || t.query end),
-        coalesce('select pg_terminate_backend(' || t.pid || ');', format('rollback prepared %L;', t.gid))
-    from (
-        select distinct l.pid, p.gid, coalesce(a.usename, p.owner) as role, a.application_name as name,
-            coalesce(a.xact_start, p.prepared) as since,
-            left(split_part(regexp_replace(a.query, '\\s+', ' ', 'g'), '''', 1), 80) as query
+        t.statement
+    from after_hours._list_transactions() as t
+    where t.since < clock_timestamp() - interval '0.2 seconds' and exists (
+        select
         from pg_locks as l
         join pg_class as c on c.oid = l.relation and c.relnamespace = to_regnamespace('after_hours')
-        left join pg_stat_activity as a on a.pid = l.pid
-        left join pg_locks as x
-            on l.pid is null and x.pid is null and x.locktype = 'transactionid'
-            and x.virtualtransaction = l.virtualtransaction
-        left join pg_prepared_xacts as p on p.transaction = x.transactionid
-        where l.granted and l.pid is distinct from pg_backend_pid()
+        where (l.pid = t.pid or l.pid is null and l.virtualtransaction = t.virtualtransaction) and l.granted
             and l.database = (select d.oid from pg_database as d where d.datname = current_database())
-    ) as t
-    where t.since < clock_timestamp() - interval '0.2 seconds'
+    )
     order by t.since
     limit 3
 """
@@ -127,6 +120,16 @@ def apply_files(connection: psycopg.Connection[Any], revision: str, files: list[
         cursor.execute(INSERT_LEDGER, (revision, tree_hash(whole), whole))
 
 
+def find_holders(connection: psycopg.Connection[Any]) -> list[Any]:
+    """Who has locked something of the schema, the oldest three: a description, and the statement that ends it."""
+    try:
+        return connection.execute(HOLDERS).fetchall()
+    except psycopg.Error:
+        return []  # a first installation, or the function is damaged
+    finally:
+        connection.rollback()
+
+
 def run(cursor: psycopg.Cursor[Any], texts: Iterable[str]) -> None:
     for text in texts:
         cursor.execute(text.encode())
@@ -151,8 +154,7 @@ def install(connection: psycopg.Connection[Any], revision: str, seconds: float, 
         except psycopg.Error as error:
             if not is_busy(error):
                 raise
-            holders = connection.execute(HOLDERS).fetchall()
-            connection.rollback()
+            holders = find_holders(connection)
             who = "; ".join(holder for holder, _ in holders) or "a lock that has ended"
             if time.monotonic() > end:
                 raise CommandError(

@@ -17,6 +17,7 @@ set local lock_timeout = '200ms'; -- views: who reads them waits behind us, no l
 \ir common/known_identity.sql
 \ir common/is_copy.sql
 \ir common/is_ticker.sql
+\ir common/_list_transactions.sql
 \ir common/list_lock_holders.sql
 \ir common/_share_tables.sql
 \ir health/list_missing.sql

@@ -11,8 +11,7 @@ as $$
     --          tables; and whose transaction each of p_xids is (the xmax of locked rows).
     -- Returns: a row per transaction and object, the oldest first: object, since when (start of the transaction, or of the wait),
     --          a description in one line, and the statement that ends it. A process has a pid, a prepared transaction a gid.
-    --          Query text only up to its first quote: it may hold what users wrote.
-    -- Locks:   none. Owned by after_hours_jobs: it needs pg_monitor to see the queries of others.
+    -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs.
     with needed as (
         -- what we ask for on each table; the rest of the schema is written as well
@@ -44,7 +43,8 @@ as $$
     ),
 
     locks as (
-        select l.pid, l.virtualtransaction, l.granted, l.waitstart, upper(btrim(regexp_replace(replace(l.mode, 'Lock', ''), '([A-Z])', ' \1', 'g'))) || ' on ' || n.name as object
+        select l.pid, l.virtualtransaction, l.granted, l.waitstart,
+            upper(btrim(regexp_replace(replace(l.mode, 'Lock', ''), '([A-Z])', ' \1', 'g'))) || ' on ' || n.name as object
         from pg_locks as l
         join needed as n on n.oid = l.relation
         join conflicts as c on c.mode = n.mode and l.mode = any(c.held)
@@ -56,42 +56,31 @@ as $$
     ),
 
     held as (
-        select l.pid, p.gid, l.object, l.granted, coalesce(l.waitstart, a.xact_start, p.prepared) as since,
-            coalesce(a.usename, p.owner) as role, a.application_name, a.state,
-            left(split_part(regexp_replace(a.query, '\s+', ' ', 'g'), '''', 1), 80) as query,
+        select t.*, l.object, l.granted, coalesce(l.waitstart, t.since) as held_since,
             case when not l.granted then pg_blocking_pids(l.pid) end as behind
         from locks as l
-        left join pg_stat_activity as a on a.pid = l.pid
-        -- a prepared transaction: the lock on its id has the same virtual transaction
-        left join pg_locks as x
-            on l.pid is null and x.pid is null and x.locktype = 'transactionid' and x.virtualtransaction = l.virtualtransaction
-        left join pg_prepared_xacts as p on p.transaction = x.transactionid
-        where l.pid is distinct from pg_backend_pid()
+        join after_hours._list_transactions() as t on t.pid = l.pid or l.pid is null and t.virtualtransaction = l.virtualtransaction
     )
 
-    select h.pid, h.gid, h.object, h.since,
+    select h.pid, h.gid, h.object, h.held_since,
         format('%s by %s (role %s%s%s) since %s%s%s',
             case when h.granted then h.object else h.object || ' waited for' end,
             case when h.gid is null then 'pid ' || h.pid else format('the prepared transaction %L', h.gid) end,
-            h.role,
-            case when h.application_name <> '' then ', ' || h.application_name end,
+            h.owner,
+            case when h.application <> '' then ', ' || h.application end,
             case when h.state <> 'active' then ', ' || h.state end,
-            to_char(h.since at time zone 'UTC', 'HH24:MI:SS"Z"'),
+            to_char(h.held_since at time zone 'UTC', 'HH24:MI:SS"Z"'),
             case when h.behind <> '{}' then ' behind pid ' || array_to_string(h.behind, ', ') end,
             case when h.query <> '' then ': ' || h.query end
         ),
-        case
-            when h.gid is not null then format('rollback prepared %L;', h.gid)
-            else format('select pg_terminate_backend(%s);', h.pid)
-        end
+        h.statement
     from held as h
-    where h.since < clock_timestamp() - p_min_age
-    order by h.since, h.pid
+    where h.held_since < clock_timestamp() - p_min_age
+    order by h.held_since, h.pid
 $$;
 comment on function after_hours.list_lock_holders(xid[], interval) is
 'Who has held a lock for longer than p_min_age that keeps announcing, the purge or housekeeping from their tables, or locks '
 'the rows with these xmax; with the statement that ends each. Read by health, purge() and explain_match().';
-alter function after_hours.list_lock_holders(xid[], interval) owner to after_hours_jobs;
+alter function after_hours.list_lock_holders(xid[], interval) owner to after_hours_owner;
 revoke all on function after_hours.list_lock_holders(xid[], interval) from public;
-grant execute on function after_hours.list_lock_holders(xid[], interval)
-to after_hours_jobs, after_hours_owner, after_hours_dba; -- the owner's routines call it
+grant execute on function after_hours.list_lock_holders(xid[], interval) to after_hours_jobs, after_hours_dba;
