@@ -118,10 +118,10 @@ begin
     into v_row
     from (
         values
-        ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('default_transaction_isolation', 'read committed'),
-        ('exit_on_error', 'off')
-    ) as w (name, value)
-    where not exists (
+        ('statement_timeout', '0', 150000), ('idle_in_transaction_session_timeout', '0', 150000), ('transaction_timeout', '0', 170000),
+        ('default_transaction_isolation', 'read committed', 150000), ('exit_on_error', 'off', 150000)
+    ) as w (name, value, since)
+    where c_version >= w.since and not exists (
         select
         from pg_catalog.pg_db_role_setting as d
         join pg_catalog.pg_roles as r on r.oid = d.setrole and r.rolname = 'after_hours_jobs'

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "40b1562c094477ed434f2a1383cdc667ac0fb8270bf244e61852a5b849b1e29b"
+SHA256 = "dc4e140d6795ca4872541764afe62545596beb6de63f95c7926eb0dbd4842438"
 
 
 def upgrade() -> None:

@@ -7,6 +7,7 @@
 do $$
 declare
     v_role record;
+    v_setting record;
 begin
     for v_role in
         select w.rolname, w.kind, w.is_owner, r.oid is null as is_missing
@@ -33,20 +34,24 @@ begin
         grant pg_monitor to after_hours_jobs;
     end if;
     -- The clock of a run is its own: a statement_timeout would count a whole announce_loop.
-    if 4 > (
-        select count(*)
-        from pg_catalog.pg_db_role_setting as d
-        cross join lateral unnest(d.setconfig) as c (item)
-        where d.setrole = 'after_hours_jobs'::regrole and d.setdatabase = 0 and c.item = any(array[
-            'statement_timeout=0', 'idle_in_transaction_session_timeout=0', 'default_transaction_isolation=read committed',
-            'exit_on_error=off'
-        ])
-    ) then
-        alter role after_hours_jobs set statement_timeout = 0;
-        alter role after_hours_jobs set idle_in_transaction_session_timeout = 0;
-        alter role after_hours_jobs set default_transaction_isolation = 'read committed';
-        alter role after_hours_jobs set exit_on_error = off; -- on: an error that is handled ends the session too
-    end if;
+    for v_setting in
+        select w.name, w.value
+        from (
+            values
+            ('statement_timeout', '0', 150000), ('idle_in_transaction_session_timeout', '0', 150000), ('transaction_timeout', '0', 170000),
+            ('default_transaction_isolation', 'read committed', 150000),
+            ('exit_on_error', 'off', 150000) -- on: an error that is handled ends the session too
+        ) as w (name, value, since)
+        where current_setting('server_version_num')::integer >= w.since
+            and not exists (
+                select
+                from pg_catalog.pg_db_role_setting as d
+                where d.setrole = 'after_hours_jobs'::regrole and d.setdatabase = 0
+                    and format('%s=%s', w.name, w.value) = any(d.setconfig)
+            )
+    loop
+        execute format('alter role after_hours_jobs set %I = %L', v_setting.name, v_setting.value);
+    end loop;
     if current_setting('after_hours.scheduler', true) is distinct from 'ticker'
         and not exists (select from pg_catalog.pg_extension as e where e.extname = 'pg_cron') then
         create extension pg_cron; -- not IF NOT EXISTS: some services refuse even that where it is installed

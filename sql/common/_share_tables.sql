@@ -12,10 +12,10 @@ begin
     -- Locks:   all tables ACCESS SHARE, until the caller's transaction ends; waits as long as lock_timeout allows.
     -- Access:  internal.
     execute (
-        select format('lock table only %s in access share mode', string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.oid))
+        select format('lock table %s in access share mode', string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.oid))
         from pg_class as c
         join pg_namespace as n on n.oid = c.relnamespace
-        where c.relkind = 'r'
+        where c.relkind in ('r', 'p') -- of a partitioned table its partitions too
             and (n.nspname = 'after_hours' or n.nspname = 'public'
                 and c.relname in ('after_hours_sessions', 'after_hours_matches', 'after_hours_messages'))
     );

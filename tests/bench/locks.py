@@ -1,4 +1,4 @@
-"""./dev bench locks: each table locked for three seconds in each way, with all parts at work; for docs/operations.md.
+"""./dev bench locks: each table locked for three seconds in each way, three for 70 s, all parts at work; for docs/operations.md.
 
 Real pg_cron runs the announce loops. Purge, housekeeping, the relay's and the sender's calls, health, the doctor and an
 upgrade are repeated by threads. For each lock: how long after its end each part goes on, what raised an error, and whether
@@ -22,14 +22,16 @@ from psycopg.rows import namedtuple_row
 
 from tests.bench.machine import save
 from tests.conftest import Instance
-from tests.helpers import REPO, free_port, poll_until
+from tests.helpers import REPO, find_tool, free_port, poll_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.conftest import Connection
 
 WAYS = ("EXCLUSIVE", "ACCESS EXCLUSIVE", "waiting", "prepared")
+LONG_SECONDS = 70  # longer than each lock_timeout and two heartbeats
+LONG_TABLES = ("after_hours_sessions", "after_hours_matches", "after_hours.events")
 TABLES = """
     select c.oid::regclass::text as name from pg_class as c
     where c.relkind = 'r' and (c.relnamespace = 'after_hours'::regnamespace
@@ -50,6 +52,10 @@ MATCHES = """
         from generate_series(1, 50) returning id, user_a
     )
     insert into public.after_hours_messages (match_id, sender_id, body) select id, user_a, 'hi' from made
+"""
+DUMPED = """
+    select from pg_locks as l join pg_stat_activity as a using (pid)
+    where l.relation = %s::regclass and l.granted and a.application_name = 'pg_dump'
 """
 LATE = """
     select max(extract(epoch from e.emitted_at - greatest(e.due_at, %s)))::float as late, count(*) as n
@@ -124,9 +130,11 @@ def connect(dsn: str, role: str = "postgres", **options: Any) -> Connection:
 def locked(dsn: str, table: str, way: str) -> Iterator[str]:
     """Take the lock; yields what health has to show of its holder; lets it go."""
     lock = f"lock table {table} in {way if way in WAYS[:2] else 'ACCESS EXCLUSIVE'} mode".encode()
-    with closing(connect(dsn, autocommit=False)) as holder, closing(connect(dsn, autocommit=False)) as reader:
+    with closing(connect(dsn, autocommit=False)) as holder, closing(connect(dsn)) as other:
         if way == "waiting":
-            reader.execute(f"select from {table} limit 1".encode())
+            # It has locked all tables and waits for somebody to read its output, as one of a large database writes for long.
+            dump = subprocess.Popen([find_tool("pg_dump"), dsn], stdout=subprocess.PIPE)
+            poll_until(lambda: other.execute(DUMPED, (table,)).fetchall(), what="a pg_dump")
 
             def wait() -> None:
                 with suppress(psycopg.Error):
@@ -137,13 +145,13 @@ def locked(dsn: str, table: str, way: str) -> Iterator[str]:
             yield f"pid {holder.info.backend_pid}"
             holder.cancel_safe()
             waiting.join()
-            reader.rollback()
+            dump.kill()
+            dump.communicate()
         elif way == "prepared":
             holder.execute(lock)
             holder.execute("prepare transaction 'bench'")
             yield "prepared transaction 'bench'"
-            with closing(connect(dsn)) as other:
-                other.execute("rollback prepared 'bench'")
+            other.execute("rollback prepared 'bench'")
         else:
             holder.execute(lock)
             yield f"pid {holder.info.backend_pid}"
@@ -163,7 +171,7 @@ def measure(dsn: str, db: Connection, table: str, way: str, seconds: float) -> O
         part.start()
     environment = {"AFTER_HOURS_DSN": dsn, "PATH": "/usr/bin:/bin"}
     upgrade = subprocess.Popen(
-        [sys.executable, "-m", "alembic", "-x", "wait=60", "upgrade", "head"],
+        [sys.executable, "-m", "alembic", "-x", f"wait={seconds + 60:g}", "upgrade", "head"],
         cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     time.sleep(max(seconds - 0.5, 0))
@@ -202,10 +210,35 @@ def measure(dsn: str, db: Connection, table: str, way: str, seconds: float) -> O
     )
 
 
+@dataclass
+class Bench:
+    """All locks of a kind, one after the other; their rows for the page."""
+
+    dsn: str
+    db: Connection
+    errors: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    slowest: float = 0.0  # answer of health, seconds
+    columns: list[str] = field(default_factory=list)
+
+    def measure(self, table: str, ways: Sequence[str], seconds: float) -> list[str]:
+        """The table's row: per part the worst of all ways, and whether health named each holder."""
+        outcomes = {way: measure(self.dsn, self.db, table, way, seconds) for way in ways}
+        for way, outcome in outcomes.items():
+            print(table, way, outcome, flush=True)
+            for error in outcome.errors:
+                self.errors[error].add(f"{table} ({way}, {seconds:g} s)")
+        parts = list(outcomes[ways[0]].after)
+        unnamed = [way for way, outcome in outcomes.items() if not outcome.is_named]
+        self.slowest = max(self.slowest, *(outcome.health for outcome in outcomes.values()))
+        self.columns = ["table", *parts, "named by health"]
+        worst = [f"{max(outcome.after[part] for outcome in outcomes.values()):.2f}" for part in parts]
+        return [f"`{table}`", *worst, ", ".join(unnamed) or "all"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3, help="how long each lock is held")
-    parser.add_argument("--tables", nargs="*", help="only these")
+    parser.add_argument("--tables", nargs="*", help="only these, and nothing is saved")
     options = parser.parse_args()
     with ExitStack() as stack:
         instance = Instance(REPO / ".local" / "bench-locks", {"AFTER_HOURS_PG_PORT": str(free_port())})
@@ -219,38 +252,32 @@ def main() -> None:
         db = stack.enter_context(closing(connect(dsn)))
         db.execute("update after_hours.settings set receipts = true, brake_factor = 1000000")
         tables = options.tables or [row.name for row in db.execute(TABLES).fetchall()]
-        rows, errors, named, slowest = [], defaultdict(set), 0, 0.0
-        for table in tables:
-            outcomes = {way: measure(dsn, db, table, way, options.seconds) for way in WAYS}
-            worst: dict[str, Any] = {
-                part: max(outcome.after[part] for outcome in outcomes.values()) for part in outcomes["EXCLUSIVE"].after
-            }
-            for way, outcome in outcomes.items():
-                for error in outcome.errors:
-                    errors[error].add(f"{table} ({way})")
-            named += sum(outcome.is_named for outcome in outcomes.values())
-            unnamed = [way for way, outcome in outcomes.items() if not outcome.is_named]
-            slowest = max(slowest, *(outcome.health for outcome in outcomes.values()))
-            rows.append([f"`{table}`", *(f"{worst[part]:.2f}" for part in worst), ", ".join(unnamed) or "all"])
-            if options.tables:
-                for way, outcome in outcomes.items():
-                    print(way, outcome, flush=True)
-            print(rows[-1], [error for outcome in outcomes.values() for error in outcome.errors], flush=True)
-    caption = (
-        f"Each table locked for {options.seconds:g} s: in mode EXCLUSIVE and ACCESS EXCLUSIVE by a session, by a statement that "
-        "waits behind a reader, by a prepared transaction. Seconds after the end of the lock until each part goes on, the worst of the "
-        f"four (announcing: the latest event); whether health named the holder. The slowest answer of health took {slowest:.1f} s"
+        bench = Bench(dsn, db)
+        rows = [bench.measure(table, WAYS, options.seconds) for table in tables]
+        if options.tables:
+            return
+        long = [bench.measure(table, ["ACCESS EXCLUSIVE"], LONG_SECONDS) for table in LONG_TABLES]
+    each = (
+        f"Each table locked for {options.seconds:g} s: in mode EXCLUSIVE and ACCESS EXCLUSIVE by a session, by a statement that waits "
+        "behind a pg_dump, by a prepared transaction. Seconds after the end of the lock until each part goes on, the worst of the "
+        "four (announcing: the latest event); whether health named the holder. The slowest answer of health took "
+        f"{bench.slowest:.1f} s"
     )
-    columns = ["table", *worst, "named by health"]
-    tables_ = [{"caption": caption, "columns": columns, "rows": rows}]
-    if errors:
-        tables_.append({
+    results: list[dict[str, Any]] = [
+        {"caption": each, "columns": bench.columns, "rows": rows},
+        {
+            "caption": f"Three of them for {LONG_SECONDS} s, in mode ACCESS EXCLUSIVE",
+            "columns": bench.columns,
+            "rows": long,
+        },
+    ]
+    if bench.errors:
+        results.append({
             "caption": "Errors that were raised",
             "columns": ["error", "locks"],
-            "rows": [[error, ", ".join(sorted(places))] for error, places in sorted(errors.items())],
+            "rows": [[error, ", ".join(sorted(places))] for error, places in sorted(bench.errors.items())],
         })  # fmt: skip
-    if not options.tables:  # a part of the tables is no result
-        save("locks", tables_)
+    save("locks", results)
 
 
 if __name__ == "__main__":

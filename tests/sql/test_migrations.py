@@ -349,6 +349,33 @@ def test_existing_tables_are_adopted_and_given_back(empty: Migrated) -> None:
     assert empty.query("select to_regclass('public.after_hours_matches') is not null") == [(True,)], "not ours to drop"
 
 
+def test_a_partition_that_is_rewritten_is_counted(empty: Migrated) -> None:
+    empty.query(ADOPTED.replace("id bigint primary key", "id bigint").replace(
+        "created_at timestamptz);\n    insert", "created_at timestamptz) partition by hash (match_id);\n"
+        "    create table public.p0 partition of public.after_hours_messages for values with (modulus 1, remainder 0);\n"
+        "    insert",
+    ))  # fmt: skip
+    empty.query(
+        "insert into public.after_hours_matches (id, expires_at) select match_id, now() - interval '31 days'"
+        " from public.after_hours_messages; create index on public.after_hours_messages (match_id);"
+        " alter table public.after_hours_messages add foreign key (match_id) references public.after_hours_matches (id)"
+    )
+    empty.alembic("upgrade", "head")
+    preview = "select messages from after_hours.purge_preview() where section = 'due'"
+    with empty.instance.connect(autocommit=False) as ddl, empty.instance.connect() as reader:
+        ddl.execute("alter table public.p0 set unlogged")
+        with ThreadPoolExecutor() as threads:
+            answer = threads.submit(lambda: reader.execute(preview.encode()).fetchone())
+            waiting = (
+                f"select 1 from pg_stat_activity where wait_event_type = 'Lock' and pid = {reader.info.backend_pid}"
+            )
+            try:
+                poll_until(lambda: answer.done() or empty.query(waiting))
+            finally:
+                ddl.commit()
+            assert answer.result() == (1,)
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [

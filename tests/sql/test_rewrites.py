@@ -1,7 +1,8 @@
 """P3, P4, P7 beside DDL: what waits for a table to be rewritten then sees its rows; nothing is passed over.
 
 A rewriting ALTER TABLE gives each row a new, younger version: a statement that took its snapshot before it waited for the
-lock sees an empty table.
+lock sees an empty table. CLUSTER keeps the rows' versions in a new file, TRUNCATE leaves none to any snapshot. (pg_repack
+swaps files as CLUSTER does.)
 """
 
 from __future__ import annotations
@@ -25,15 +26,24 @@ USER = UUID(int=7)
 WAITING = "select from pg_stat_activity where wait_event_type = 'Lock' and pid = %s"
 
 
-@pytest.fixture
-def rewrite(db: Connection, connect: Callable[..., Connection]) -> Iterator[Callable[..., Any]]:
+@pytest.fixture(params=["alter", "cluster"])
+def rewrite(
+    request: pytest.FixtureRequest, db: Connection, connect: Callable[..., Connection]
+) -> Iterator[Callable[..., Any]]:
     """Runs a query that has to wait until a table is rewritten, and returns its rows."""
-    rewritten: set[str] = set()
+    altered: set[str] = set()
 
-    def run(table: str, query: str, *values: object) -> Any:
+    def run(table: str, query: str, *values: object, before: str = "") -> Any:
         ddl, reader = connect(autocommit=False), connect()
-        rewritten.add(table)
-        ddl.execute(f"alter table {table} add column zz double precision default random()".encode())
+        reader.execute(before.encode())
+        if request.param == "truncate":
+            ddl.execute(f"truncate {table} cascade".encode())
+        elif request.param == "alter":
+            altered.add(table)
+            ddl.execute(f"alter table {table} add column zz double precision default random()".encode())
+        else:
+            key = value(db, f"select indexrelid::regclass from pg_index where indrelid = '{table}'::regclass limit 1")
+            ddl.execute(f"cluster {table} using {str(key).rpartition('.')[2]}".encode())
         with ThreadPoolExecutor() as threads:
             answer = threads.submit(lambda: reader.execute(query.encode(), values).fetchall())
             try:
@@ -44,7 +54,7 @@ def rewrite(db: Connection, connect: Callable[..., Connection]) -> Iterator[Call
             return answer.result()
 
     yield run
-    for table in rewritten:
+    for table in altered:
         db.execute(f"alter table {table} drop column zz".encode())
 
 
@@ -110,6 +120,32 @@ def test_the_brake_counts_what_is_due(db: Connection, rewrite: Callable[..., Any
     assert row.due_matches == 20
 
 
+@pytest.fixture
+def patient(db: Connection) -> Iterator[None]:
+    """A batch that waits for its locks for longer than 50 ms."""
+    db.execute("alter function after_hours.purge_batch(bigint) set lock_timeout = '30s'")
+    yield
+    db.execute("alter function after_hours.purge_batch(bigint) set lock_timeout = '50ms'")
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("table", ["public.after_hours_matches", "public.after_hours_messages", "after_hours.holds"])
+def test_the_purge_deletes_what_is_due_and_keeps_what_is_held(
+    db: Connection, rewrite: Callable[..., Any], table: str
+) -> None:
+    make_matches(db, 20)
+    held = value(db, "select id from public.after_hours_matches limit 1")
+    db.execute("select after_hours.place_hold(%s, 'report', 'a ticket')", (held,))
+    messages = value(db, "select count(*) from public.after_hours_messages where match_id <> %s", held)
+    (batch,) = rewrite(
+        table,
+        "select * from after_hours.purge_batch((select max(id) from after_hours.purge_runs))",
+        before="select after_hours.open_purge_run('manual', null, null)",
+    )
+    assert (batch.matches, batch.messages) == (19, messages)
+    assert value(db, "select array_agg(id) from public.after_hours_matches") == [held]
+
+
 @pytest.mark.parametrize("table", ["public.after_hours_matches", "public.after_hours_messages"])
 def test_the_preview_shows_what_is_due(db: Connection, rewrite: Callable[..., Any], table: str) -> None:
     make_matches(db, 20)
@@ -143,3 +179,27 @@ def test_health_counts_what_is_late(db: Connection, rewrite: Callable[..., Any],
     )
     (row,) = rewrite(table, "select ok from after_hours.health where check_name = 'overdue_events'")
     assert not row.ok
+
+
+TRUNCATED = [
+    ("public.after_hours_sessions", "select count(*) from after_hours.relay_events('aaaaaaaa-0') where kind = 'event'"),
+    (
+        "public.after_hours_sessions",
+        "select coalesce(cardinality(bodies), 0) from after_hours.relay_attach(array[{}], array['aaaaaaaa-0'], array[now()])",
+    ),
+    ("public.after_hours_sessions", "select count(*) from after_hours.upcoming"),
+    ("public.after_hours_messages", "select messages from after_hours.purge_preview() where section = 'due' limit 1"),
+    ("public.after_hours_matches", "select due_matches from after_hours.open_purge_run('manual', null, null)"),
+    ("after_hours.user_blocks", "select count(*) from after_hours.relay_events('aaaaaaaa-0') where kind = 'block'"),
+]
+
+
+@pytest.mark.parametrize("rewrite", ["truncate"], indirect=True)
+@pytest.mark.parametrize(("table", "query"), TRUNCATED)
+def test_what_is_truncated_is_gone_and_raises_nothing(
+    db: Connection, rewrite: Callable[..., Any], warned: UUID, table: str, query: str
+) -> None:
+    make_matches(db, 20)
+    db.execute("select after_hours.block_user(gen_random_uuid(), 'infinity', 'a ticket')")
+    (row,) = rewrite(table, query.format(f"'{USER}'::uuid"))
+    assert row[0] == 0
