@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTINGS = (
+    "search_path = pg_catalog, pg_temp",  # nothing that others made in public is found
     "client_encoding = 'UTF8'",
     "standard_conforming_strings = on",
     "row_security = on",
@@ -88,7 +89,7 @@ def connect() -> psycopg.Connection[Any]:
         # what a database or a role may have as its default, and the files of sql/ do not expect
         for setting in SETTINGS:
             connection.execute(f"set {setting}".encode())
-        connection.execute("select set_config('after_hours.scheduler', %s, false)", (SCHEDULER,))
+        connection.execute("select pg_catalog.set_config('after_hours.scheduler', %s, false)", (SCHEDULER,))
         connection.commit()
     except DsnError as error:
         raise CommandError(f"AFTER_HOURS_DSN: {error}") from None
@@ -160,6 +161,7 @@ def run_offline(name: str, target: str) -> None:
         version_table=VERSION_TABLE,
         version_table_schema=VERSION_SCHEMA,
     )
+    print(f"set {SETTINGS[0]};\n")
     if name == "upgrade":
         print(read(SQL / "preflight.sql"))
     context.run_migrations()

@@ -192,8 +192,11 @@ def menu() -> str:
         lines += [f"\\echo '{number:>3}  {does}'", f"\\echo '     \\033[2m{locks}\\033[0m'"]
     lines += ["\\echo '  q  leave the menu'", "\\set is_menu_shown 1", "\\endif"]
     lines += ["\\set choice q", "\\prompt 'what? (a number; Enter: the menu; q: leave) ' choice"]
-    known = ", ".join(f":'choice' = '{number}' as is_{name}" for number, name in enumerate(ORDER, 1))
-    lines.append(f"select {known}, :'choice' = '' as is_menu, :'choice' <> 'q' as is_other \\gset")
+    known = "".join(
+        f":'choice' operator(pg_catalog.=) '{number}' as is_{name}, " for number, name in enumerate(ORDER, 1)
+    )
+    others = ":'choice' operator(pg_catalog.=) '' as is_menu, :'choice' operator(pg_catalog.<>) 'q' as is_other"
+    lines.append(f"select {known}{others} \\gset")
     for number, name in enumerate(ORDER, 1):
         lines += [f"\\{'if' if number == 1 else 'elif'} :is_{name}", f"    \\ir {name}.sql", "    \\ir menu.psql"]
     lines += [

@@ -1,6 +1,7 @@
 -- The table of contents of the stored logic: every object once, in an order in which each finds what it needs.
 -- Run after sql/changes/, by alembic or by: psql -v ON_ERROR_STOP=1 --single-transaction -f sql/install.sql
 -- Every file may be run again at any time; running all of them changes nothing that has not changed in the files.
+set local search_path = pg_catalog, pg_temp; -- nothing that others made in public is found
 set local lock_timeout = '2s'; -- comments: a pass of announcing has locked emitter, for 0.9 s at most
 set local client_min_messages = warning;
 

@@ -3,9 +3,9 @@
 -- Raises AH032 with all that is missing in DETAIL: statements to paste, under who must run them.
 do $$
 declare
-    c_version constant integer := current_setting('server_version_num')::integer;
+    c_version constant integer := pg_catalog.current_setting('server_version_num')::integer;
     c_me constant name := current_user;
-    c_database constant name := current_database();
+    c_database constant name := pg_catalog.current_database();
     c_server constant text := 'In the configuration of the server:';
     c_admin constant text := 'As a superuser or the administrator of the service, in this database:';
     c_owner constant text := 'As the owner of the tables:';
@@ -22,6 +22,7 @@ declare
     v_groups text[] := '{}';
     v_lines text[] := '{}';
 begin
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true); -- nothing that others made in public is found
     select r.rolsuper, r.rolcreaterole into v_super, v_createrole from pg_catalog.pg_roles as r where r.rolname = c_me;
 
     -- the server and the database

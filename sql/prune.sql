@@ -30,6 +30,31 @@ begin
         end if;
     end loop;
 
+    -- A view or default that was made under another search_path would run, as whoever reads it, what others have made.
+    select string_agg(distinct format('%s uses %s', pg_describe_object(d.classid, d.objid, d.objsubid),
+        pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)), '; ') as uses
+    into v_stray
+    from pg_depend as d
+    left join pg_rewrite as r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
+    left join pg_class as c on c.oid = coalesce(r.ev_class, case when d.classid = 'pg_class'::regclass then d.objid end)
+    left join pg_attrdef as f on d.classid = 'pg_attrdef'::regclass and f.oid = d.objid
+    left join pg_class as t on t.oid = f.adrelid
+    left join pg_proc as p on d.classid = 'pg_proc'::regclass and p.oid = d.objid
+    left join pg_constraint as k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid
+    cross join lateral pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) as o
+    where d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_collation'::regclass,
+            'pg_opclass'::regclass, 'pg_opfamily'::regclass)
+        and 'after_hours'::regnamespace in (c.relnamespace, t.relnamespace, p.pronamespace, k.connamespace)
+        and coalesce(o.schema, 'pg_catalog') not in ('pg_catalog', 'after_hours')
+        and o.identity not in ('public.after_hours_sessions', 'public.after_hours_matches', 'public.after_hours_messages');
+    if v_stray.uses is not null then
+        raise exception using
+            errcode = 'AH046',
+            message = 'objects of schema after_hours use what stands in other schemas: ' || v_stray.uses,
+            hint = 'Somebody made them by hand, or installed with another search_path. Drop the object of ours that is named, then: '
+                'delete from after_hours.sql_ledger; and repeat the upgrade.';
+    end if;
+
     -- The files grant to others; the right of a routine's owner, which REVOKE … FROM that role takes away too, stands here.
     for v_stray in
         select p.oid::regprocedure::text as identity, pg_get_userbyid(p.proowner) as owner

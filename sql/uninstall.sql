@@ -1,6 +1,7 @@
 -- Back to a database without After Hours: jobs, schema and what was added to the application's tables go; roles stay,
 -- and no table that holds rows is dropped. Evidence and holds, if there are any, are kept in a schema of their own.
 -- Run by alembic downgrade base, or by: psql -v ON_ERROR_STOP=1 --single-transaction -f sql/uninstall.sql
+set local search_path = pg_catalog, pg_temp; -- nothing that others made in public is found
 set local lock_timeout = '5s';
 
 do $$

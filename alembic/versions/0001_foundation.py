@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "dc4e140d6795ca4872541764afe62545596beb6de63f95c7926eb0dbd4842438"
+SHA256 = "0eea3410a225a66b8cfca2727c76fdf9643f7d5124e3f790c457304d6748f4b4"
 
 
 def upgrade() -> None:

@@ -9,7 +9,7 @@ down_revision = "0002"
 routines_run_one_step_back = True
 
 FILE = "0003_validate.sql"
-SHA256 = "6e5b370d697248b4561b73c0fd0e16622bafcc0f9ffceca074274883b4a3f49a"
+SHA256 = "4898ea707f9985092c47124bbd05c3daa205f05ff6c07fc4c04fa78a00907157"
 
 
 def upgrade() -> None:

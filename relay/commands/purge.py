@@ -20,7 +20,7 @@ RECEIPT = """
     select d.statement, d.hash, d.is_verified
     from after_hours.purged_matches as t
     cross join lateral after_hours.deletion_receipt(t.match_id) as d
-    where d.run_id = %s
+    where d.run_id operator(pg_catalog.=) %s
     order by t.seq desc
     limit 1
 """
@@ -85,9 +85,9 @@ def call(connection: psycopg.Connection[Row], due: int, values: tuple[Any, ...],
             length=max(due, 1), label="purging", file=sys.stderr, hidden=is_quiet or not sys.stderr.isatty()
         ) as bar,
     ):
-        latest = query(observer, "select coalesce(max(run_id), 0) as run_id from after_hours.purge_history")[0][
-            "run_id"
-        ]
+        latest = query(observer, "select coalesce(pg_catalog.max(run_id), 0) as run_id from after_hours.purge_history")[
+            0
+        ]["run_id"]
         done = 0
         thread.start()
         try:

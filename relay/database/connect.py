@@ -26,7 +26,10 @@ REFUSED_AT_START = (asyncpg.ProtocolViolationError, asyncpg.FeatureNotSupportedE
 OPTION = re.compile(r"(?:-c\s*|--)([\w.\-]+)=((?:\\.|[^\s\\])*)")
 BACKENDS_COMPARED = 3  # times that two connections are asked for their backend
 # of the backend that answers: its process, whether it is no primary, whether it writes
-BACKEND = "select pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only')::boolean"
+BACKEND = (
+    "select pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(),"
+    " pg_catalog.current_setting('transaction_read_only')::boolean"
+)
 
 
 class Connector:
@@ -130,7 +133,7 @@ class Connector:
             return  # settings of a session would reach other clients of the pooler
         missing = {"application_name": self._name, **self.local_settings}
         for name in missing.keys() - self._at_start[self._refused].keys():
-            await connection.fetch("select set_config($1, $2, false)", name, missing[name])
+            await connection.fetch("select pg_catalog.set_config($1, $2, false)", name, missing[name])
 
 
 async def backend_of(connection: asyncpg.Connection[Any]) -> tuple[int, bool, bool]:

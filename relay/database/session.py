@@ -179,7 +179,7 @@ class DatabaseSession:
                 return made(await connection.fetch(call, *values, timeout=seconds))
             async with connection.transaction():
                 for name, value in self._connector.local_settings.items():
-                    await connection.fetch("select set_config($1, $2, true)", name, value)
+                    await connection.fetch("select pg_catalog.set_config($1, $2, true)", name, value)
                 return made(await connection.fetch(call, *values, timeout=seconds))
         except UnexpectedAnswer:
             raise

@@ -2,6 +2,7 @@
 -- Write-once: its sha256 stands in alembic/versions. One transaction; locks only what it alters.
 
 -- sql/preflight.sql has asked for everything that this needs.
+set local search_path = pg_catalog, pg_temp; -- nothing that others made in public is found
 
 -- Roles belong to the cluster: made when missing, never dropped by us.
 do $$

@@ -1,6 +1,7 @@
 -- 0003: validates the foreign key of messages to matches, which 0001 added without a scan. Write-once.
 -- SHARE UPDATE EXCLUSIVE on messages: readers and writers go on. An adopted table may hold orphans: then the key
 -- stays NOT VALID (it guards every new row all the same), and the notice says how to find them.
+set local search_path = pg_catalog, pg_temp; -- nothing that others made in public is found
 do $$
 declare
     v_constraint name;

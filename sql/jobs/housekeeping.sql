@@ -10,9 +10,9 @@ begin
     --          Small commits; a failed step is reported at the end, after the others have run.
     -- Locks:   the rows of one batch at a time.
     -- Access:  after_hours_dba, after_hours_jobs.
+    set local search_path = pg_catalog, pg_temp;
     foreach v_step in array array['expire_holds', 'trim_events', 'trim_logs', 'trim_job_runs', 'trim_evidence'] loop
         loop
-            set local search_path = pg_catalog, pg_temp;
             exit when after_hours.is_paused('housekeeping');
             begin
                 execute format('select after_hours.%I()', v_step) into v_count;
@@ -21,10 +21,10 @@ begin
                 v_count := 0;
             end;
             commit;
+            set local search_path = pg_catalog, pg_temp;
             exit when v_count = 0;
         end loop;
     end loop;
-    set local search_path = pg_catalog, pg_temp;
     -- once a day the head of the evidence chain goes to the server log: whoever changes the chain must change the log too
     if extract(hour from clock_timestamp() at time zone 'UTC') = 3 then
         raise log 'after_hours evidence chain: %', (

@@ -1,15 +1,15 @@
 -- Purge now: preview, confirmation, progress, result | locks 40 ms at a time: overdue matches, their messages; holds in SHARE mode
 \set is_sure f
-select transaction_timestamp() < statement_timestamp() as is_in_transaction, null as answer \gset
+select pg_catalog.transaction_timestamp() operator(pg_catalog.<) pg_catalog.statement_timestamp() as is_in_transaction, null as answer \gset
 \if :is_in_transaction
     \echo 'You are inside a transaction: type COMMIT; or ROLLBACK; first. Nothing was deleted.'
 \else
-    select section, item, matches, messages, pg_size_pretty(bytes) as bytes, is_estimate as estimated, detail
+    select section, item, matches, messages, pg_catalog.pg_size_pretty(bytes) as bytes, is_estimate as estimated, detail
     from after_hours.purge_preview()
-    where section in ('brake', 'due', 'excluded') or detail like 'RED%';
-    select matches as due from after_hours.purge_preview() where section = 'due' limit 1 \gset
+    where section operator(pg_catalog.=) any(array['brake', 'due', 'excluded']) or detail operator(pg_catalog.~~) 'RED%';
+    select matches as due from after_hours.purge_preview() where section operator(pg_catalog.=) 'due' limit 1 \gset
     \prompt 'To delete the matches that are due, type their number: ' answer
-    select :'answer' = :'due' and :due > 0 as is_sure \gset
+    select :'answer' operator(pg_catalog.=) :'due' and :due operator(pg_catalog.>) 0 as is_sure \gset
     \if :is_sure
         call after_hours.purge();
         select run_id, status, matches, messages, duration, longest_batch, detail
@@ -24,7 +24,7 @@ select transaction_timestamp() < statement_timestamp() as is_in_transaction, nul
         limit 1;
         select v.ok, v.detail from after_hours.verify_evidence() as v where v.run_id is null;
         \echo '--- matches that were not deleted, and why'
-        select n.reason, count(*) as matches, min(n.since) as since, min(n.detail) as for_example
+        select n.reason, pg_catalog.count(*) as matches, pg_catalog.min(n.since) as since, pg_catalog.min(n.detail) as for_example
         from after_hours.not_purged as n
         group by n.reason
         order by n.reason;

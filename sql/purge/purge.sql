@@ -11,7 +11,7 @@ declare
     v_run after_hours.purge_runs;
     v_batch record;
     v_started_at timestamptz := pg_catalog.clock_timestamp();
-    v_until timestamptz := v_started_at + coalesce(p_max_seconds, 3000) * interval '1 second';
+    v_until timestamptz;
     v_told_at timestamptz := v_started_at;
     v_matches bigint := 0;
     v_messages bigint := 0;
@@ -30,6 +30,7 @@ begin
     -- Locks:   those of purge_batch(), for some 60 ms at a time; none while it sleeps.
     -- Access:  after_hours_dba, after_hours_jobs.
     set local search_path = pg_catalog, pg_temp;
+    v_until := v_started_at + coalesce(p_max_seconds, 3000) * interval '1 second';
     -- inside a transaction block nothing can be committed: detect it before anything is done
     begin
         commit;

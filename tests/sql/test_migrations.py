@@ -123,6 +123,21 @@ def test_upgrade_after_the_ledger_is_lost_makes_the_same_again(empty: Migrated) 
     assert empty.query(ledger) == [first]
 
 
+def test_what_uses_the_objects_of_others_is_refused(empty: Migrated) -> None:
+    empty.alembic("upgrade", "head")
+    empty.query(
+        "create function public.decoy(numeric, interval) returns interval language sql as 'select $2';"
+        " create operator public.* (leftarg = numeric, rightarg = interval, function = public.decoy);"
+        " alter table after_hours.settings alter column session_length set default 3.0 operator(public.*) interval '1 minute'"
+    )
+    empty.query("delete from after_hours.sql_ledger")
+    result = empty.alembic("upgrade", "head", check=False)
+    assert "default value for column session_length of table after_hours.settings uses" in result.stderr + result.stdout
+    assert "(AH046)" in result.stderr + result.stdout
+    empty.query("alter table after_hours.settings alter column session_length drop default")
+    empty.query("drop operator public.* (numeric, interval); drop function public.decoy")
+
+
 def test_upgrade_makes_only_what_differs(empty: Migrated) -> None:
     empty.alembic("upgrade", "head")
     before = empty.schema()
@@ -410,7 +425,7 @@ def test_a_partition_that_is_rewritten_is_counted(empty: Migrated) -> None:
         ),
         (
             "create table public.child () inherits (public.after_hours_sessions)",
-            "alter table child no inherit after_hours_sessions;",
+            "alter table public.child no inherit public.after_hours_sessions;",
         ),
         (
             "alter table public.after_hours_matches drop column user_b",
