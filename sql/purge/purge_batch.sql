@@ -45,6 +45,14 @@ begin
     messages := 0;
     nap := '0';
     outcome := 'busy';
+    -- What the caller has written may have left deferred triggers: the deletes would fire them with the eraser's rights.
+    if pg_current_xact_id_if_assigned() is not null then
+        raise exception using
+            errcode = 'AH020',
+            message = 'a batch must be the first that its transaction writes; this one has already written',
+            hint = 'COMMIT first; or CALL after_hours.purge(); which commits before each batch. (A savepoint that is rolled back, a '
+                'temporary table and a first nextval() count as writing.)';
+    end if;
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception using
             errcode = 'AH013',
@@ -240,7 +248,7 @@ end
 $$;
 comment on function after_hours.purge_batch(bigint) is
 'One batch of an open purge run, with all guards: the run is open and this session''s own, not paused, not braked, READ '
-'COMMITTED, its own cutoff. Commits nothing. Called by purge(). Errors AH012, AH013, AH015.';
+'COMMITTED, its own cutoff. Commits nothing. Called by purge(). Errors AH012, AH013, AH015, AH020.';
 alter function after_hours.purge_batch(bigint) owner to after_hours_owner;
 revoke all on function after_hours.purge_batch(bigint) from public;
 grant execute on function after_hours.purge_batch(bigint) to after_hours_jobs, after_hours_dba;
