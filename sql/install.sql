@@ -54,6 +54,7 @@ set local lock_timeout = '200ms'; -- views: who reads them waits behind us, no l
 
 -- retention: hold, preview, purge, prove
 \ir purge/purge_cutoff.sql
+\ir purge/purge_due_at.sql
 \ir purge/assert_row_visibility.sql
 \ir purge/has_enforced_key.sql
 \ir purge/latest_slot.sql

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "0eea3410a225a66b8cfca2727c76fdf9643f7d5124e3f790c457304d6748f4b4"
+SHA256 = "2ec2e682b746d953049a245a7fff89a2cbdb5f2d73479337b261d29b54998fcf"
 
 
 def upgrade() -> None:

@@ -5,20 +5,26 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_by after_hours.span;
     v_session public.after_hours_sessions;
 begin
     -- Purpose: extend a running session. Its warning and end become due again by themselves: due-ness is computed from the row.
     -- Returns: the changed row.
     -- Locks:   the session's row.
     -- Access:  after_hours_app.
-    if p_by is null or p_by <= interval '0' then
+    begin
+        v_by := p_by;
+        if v_by is null or v_by = interval '0' then
+            raise check_violation;
+        end if;
+    exception when check_violation then
         raise exception using
             errcode = 'AH008',
             message = format('a session can''t be extended by %s', coalesce(p_by::text, 'null')),
-            hint = 'Pass a length above zero; to end a session early: select after_hours.end_session(session_id, reason);';
-    end if;
+            hint = 'Pass days and time above zero, 36500 days at most; to end a session early: select after_hours.end_session(session_id, reason);';
+    end;
     update public.after_hours_sessions as s
-    set expires_at = s.expires_at + p_by
+    set expires_at = s.expires_at + v_by
     where s.id = p_session_id and s.ended_at is null and s.expires_at > clock_timestamp()
     returning * into v_session;
     if not found then

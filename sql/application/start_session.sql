@@ -5,7 +5,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_length interval := coalesce(p_length, after_hours.session_length());
+    v_length after_hours.span;
     v_now timestamptz := clock_timestamp();
     v_session public.after_hours_sessions;
 begin
@@ -13,12 +13,17 @@ begin
     -- Returns: the new row.
     -- Locks:   none beyond its own row.
     -- Access:  after_hours_app.
-    if v_length <= interval '0' or v_length > interval '1 day' then
+    begin
+        v_length := coalesce(p_length, after_hours.session_length());
+        if v_length = interval '0' or v_length > interval '1 day' then
+            raise check_violation;
+        end if;
+    exception when check_violation then
         raise exception using
             errcode = 'AH008',
-            message = format('a session can''t last %s', v_length),
+            message = format('a session can''t last %s', p_length),
             hint = 'Pass a length above zero and up to a day, e.g. after_hours.start_session(user_id, ''45 minutes'').';
-    end if;
+    end;
     insert into public.after_hours_sessions (id, user_id, started_at, expires_at)
     values (gen_random_uuid(), p_user_id, v_now, v_now + v_length)
     returning * into v_session;

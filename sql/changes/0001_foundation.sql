@@ -146,30 +146,38 @@ create schema after_hours authorization after_hours_owner;
 comment on schema after_hours is
 'After Hours: stored logic for ephemeral chat sessions. Start with: select * from after_hours.health; or select after_hours.help();';
 
+-- A span of time that is the same on every day of the year. Months have no fixed length, and parts of different sign pass a
+-- comparison (a month counts as 30 days there) that their sum with an instant doesn't.
+create domain after_hours.span as interval
+constraint span_of_days_and_time_of_one_sign check (
+    extract(year from value) = 0 and extract(month from value) = 0 and extract(day from value) >= 0
+    and value >= make_interval(days => extract(day from value)::integer) and value <= interval '36500 days'
+);
+
 -- Policy -------------------------------------------------------------------------------------------------------
 create table after_hours.settings (
     singleton boolean primary key default true check (singleton),
-    retention interval not null default '30 days' check (retention >= interval '1 day'),
-    warning_lead interval not null default '2 minutes' check (warning_lead between interval '1 second' and interval '1 hour'),
-    session_length interval not null default '1 hour' check (session_length between interval '1 second' and interval '1 day'),
-    announce_since timestamptz not null default now(),
+    retention after_hours.span not null default '30 days' check (retention >= interval '1 day'),
+    warning_lead after_hours.span not null default '2 minutes' check (warning_lead between interval '1 second' and interval '1 hour'),
+    session_length after_hours.span not null default '1 hour' check (session_length between interval '1 second' and interval '1 day'),
+    announce_since timestamptz not null default now() check (announce_since between '2000-01-01Z' and '2200-01-01Z'),
     announce_mode text not null default 'auto' check (announce_mode in ('auto', 'loop', 'tick')),
     announce_batch integer not null default 2000 check (announce_batch between 1 and 50000),
     notify_payload text not null default 'full' check (notify_payload in ('full', 'wake')),
     rescue boolean not null default true,
     receipts boolean not null default true,
-    event_retention interval not null default '3 days' check (event_retention >= interval '1 hour'),
-    receipt_retention interval not null default '7 days' check (receipt_retention >= interval '1 hour'),
-    tombstone_retention interval not null default '1 year' check (tombstone_retention >= interval '1 day'),
+    event_retention after_hours.span not null default '3 days' check (event_retention >= interval '1 hour'),
+    receipt_retention after_hours.span not null default '7 days' check (receipt_retention >= interval '1 hour'),
+    tombstone_retention after_hours.span not null default '365 days' check (tombstone_retention >= interval '1 day'),
     purge_batch_max integer not null default 2000 check (purge_batch_max between 1 and 10000),
-    purge_batch_target interval not null default '60 milliseconds'
+    purge_batch_target after_hours.span not null default '60 milliseconds'
     check (purge_batch_target between interval '5 milliseconds' and interval '5 seconds'),
-    purge_max_nap interval not null default '1 second' check (purge_max_nap between interval '0' and interval '1 minute'),
-    purge_max_lag bigint not null default 67108864 check (purge_max_lag > 0),
-    brake_factor numeric not null default 5 check (brake_factor >= 1),
-    brake_days integer not null default 5 check (brake_days >= 1),
-    brake_floor_matches bigint not null default 1000 check (brake_floor_matches >= 0),
-    brake_floor_messages bigint not null default 100000 check (brake_floor_messages >= 0),
+    purge_max_nap after_hours.span not null default '1 second' check (purge_max_nap between interval '0' and interval '1 minute'),
+    purge_max_lag bigint not null default 67108864 check (purge_max_lag between 1 and 1000000000000000),
+    brake_factor numeric not null default 5 check (brake_factor between 1 and 1000000),
+    brake_days integer not null default 5 check (brake_days between 1 and 365),
+    brake_floor_matches bigint not null default 1000 check (brake_floor_matches between 0 and 1000000000000),
+    brake_floor_messages bigint not null default 100000 check (brake_floor_messages between 0 and 1000000000000),
     scheduler text not null default 'pg_cron' check (scheduler in ('pg_cron', 'ticker'))
 );
 insert into after_hours.settings (scheduler)
@@ -455,8 +463,8 @@ create table after_hours.push_targets (
     secret_name text not null check (secret_name ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$'),
     types text[] not null default array['after_hours:session_expiring', 'after_hours:session_expired']
     check (types <@ array['after_hours:session_expiring', 'after_hours:session_expired'] and cardinality(types) > 0),
-    wait interval not null default '10 seconds' check (wait between interval '1 second' and interval '1 hour'),
-    retry_ends_for interval not null default '10 minutes' check (retry_ends_for between interval '10 seconds' and interval '1 day'),
+    wait after_hours.span not null default '10 seconds' check (wait between interval '1 second' and interval '1 hour'),
+    retry_ends_for after_hours.span not null default '10 minutes' check (retry_ends_for between interval '10 seconds' and interval '1 day'),
     concurrency integer not null default 8 check (concurrency between 1 and 100),
     per_second integer not null default 50 check (per_second between 1 and 1000),
     enabled boolean not null default true,

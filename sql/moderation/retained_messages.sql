@@ -8,10 +8,7 @@ select r.match_id, r.id, r.sender_id, r.body, r.created_at, r.expired_at, r.purg
 from (
     select
         g.match_id, g.id, g.sender_id, g.body, g.created_at, m.expires_at as expired_at,
-        case
-            when m.expires_at >= '290000-01-01Z' then 'infinity' -- the sum would be out of range
-            else (m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC'
-        end as purge_after,
+        after_hours.purge_due_at(m.expires_at, m.created_at, s.retention) as purge_after,
         exists (select from after_hours.holds as h where h.match_id = m.id)
         or exists (select from after_hours.holds as h where h.user_id = m.user_a)
         or exists (select from after_hours.holds as h where h.user_id = m.user_b) as is_held

@@ -13,6 +13,7 @@ declare
     v_failure after_hours.purge_failures;
     v_run after_hours.purge_runs;
     v_is_purgeable boolean;
+    v_is_held boolean;
     v_holder text;
     v_row record;
 begin
@@ -42,12 +43,9 @@ begin
     else
         select f.* into v_failure from after_hours.purge_failures as f where f.match_id = p_match_id;
         v_is_purgeable := exists (select from after_hours.purgeable_matches as p where p.id = p_match_id);
-        v_due_at := (
-            select case
-                when v_match.expires_at >= '290000-01-01Z' then 'infinity' -- the sum would be out of range
-                else (v_match.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC'
-            end
-            from after_hours.settings as s
+        v_due_at := (select after_hours.purge_due_at(v_match.expires_at, v_match.created_at, s.retention) from after_hours.settings as s);
+        v_is_held := exists (
+            select from after_hours.holds as h where h.match_id = p_match_id or h.user_id in (v_match.user_a, v_match.user_b)
         );
         select l.description
         into v_holder
@@ -57,8 +55,8 @@ begin
         item := 'verdict';
         value := case
             when v_match.converted_to_match_id is not null then 'stays: saved'
-            when not v_is_purgeable then 'stays: held'
-            when v_match.expires_at >= v_cutoff
+            when v_is_held then 'stays: held'
+            when v_match.expires_at >= v_cutoff or v_match.created_at >= v_cutoff
                 then format('stays until %s; the first run after that deletes it', after_hours.iso_utc(v_due_at))
             when v_failure.match_id is not null then 'overdue, but the last attempt raised an error; the next run tries again'
             when (after_hours.brake()).is_on then 'overdue; the brake is on, see after_hours.purge_preview()'

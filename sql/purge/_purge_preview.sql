@@ -118,7 +118,15 @@ begin
     detail := 'a hold on the match or on one of its users: select * from after_hours.not_purged where reason = ''held'';';
     matches := (
         select count(*) from public.after_hours_matches as m where m.converted_to_match_id is null and m.expires_at < v_cutoff
+            and (m.created_at is null or m.created_at < v_cutoff)
     ) - v_due;
+    return next;
+    item := 'young';
+    detail := 'expired before the cutoff, but was made after it: stays until its creation is past the retention too';
+    matches := (
+        select count(*) from public.after_hours_matches as m
+        where m.converted_to_match_id is null and m.expires_at < v_cutoff and m.created_at >= v_cutoff
+    );
     return next;
     item := 'set aside';
     detail := 'raised an error in an earlier run; counted above as due, tried again by each run: select * from after_hours.not_purged;';

@@ -18,19 +18,19 @@ begin
     perform after_hours.assert_access('public.after_hours_matches', 'public.after_hours_messages');
     return query
     select
-        ((m.expires_at at time zone 'UTC') + s.retention)::date,
+        (after_hours.purge_due_at(m.expires_at, m.created_at, s.retention) at time zone 'UTC')::date,
         count(p.id) - count(f.match_id) filter (where p.id is not null),
         count(*) - count(p.id),
         count(f.match_id) filter (where p.id is not null),
         min(m.expires_at),
         case when isfinite(min(m.expires_at)) then
-            clock_timestamp() - min((m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC')
+            clock_timestamp() - min(after_hours.purge_due_at(m.expires_at, m.created_at, s.retention))
         end
     from public.after_hours_matches as m
     cross join after_hours.settings as s
     left join after_hours.purgeable_matches as p on p.id = m.id and p.expires_at < v_cutoff
     left join after_hours.purge_failures as f on f.match_id = m.id
-    where m.converted_to_match_id is null and m.expires_at < v_cutoff
+    where m.converted_to_match_id is null and m.expires_at < v_cutoff and (m.created_at is null or m.created_at < v_cutoff)
     group by 1
     order by 1;
 end

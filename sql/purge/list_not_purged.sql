@@ -22,7 +22,7 @@ begin
     select r.* into v_run from after_hours.purge_runs as r where r.match_id is null and r.status <> 'running' order by r.id desc limit 1;
     return query
     select
-        m.id, m.expires_at, (m.expires_at at time zone 'UTC' + s.retention) at time zone 'UTC',
+        m.id, m.expires_at, after_hours.purge_due_at(m.expires_at, m.created_at, s.retention),
         case
             when h.first_id is not null then 'held'
             when f.sqlstate in ('23503', '23001') then 'referenced' -- 23001: a RESTRICT key, from PostgreSQL 18 on
@@ -50,7 +50,7 @@ begin
         where h.match_id = m.id or h.user_id = m.user_a or h.user_id = m.user_b
     ) as h on true
     left join after_hours.purge_failures as f on f.match_id = m.id
-    where m.converted_to_match_id is null and m.expires_at < v_cutoff
+    where m.converted_to_match_id is null and m.expires_at < v_cutoff and (m.created_at is null or m.created_at < v_cutoff)
         and (h.first_id is not null or f.match_id is not null or m.expires_at < v_run.cutoff)
     order by m.expires_at, m.id;
 end

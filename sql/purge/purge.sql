@@ -30,7 +30,6 @@ begin
     -- Locks:   those of purge_batch(), for some 60 ms at a time; none while it sleeps.
     -- Access:  after_hours_dba, after_hours_jobs.
     set local search_path = pg_catalog, pg_temp;
-    v_until := v_started_at + coalesce(p_max_seconds, 3000) * interval '1 second';
     -- inside a transaction block nothing can be committed: detect it before anything is done
     begin
         commit;
@@ -44,12 +43,13 @@ begin
             message = 'purge() commits after each batch and can''t run inside a transaction block',
             hint = 'End the transaction (COMMIT; or ROLLBACK;), then: CALL after_hours.purge();';
     end if;
-    if p_max_seconds < 0 then
+    if p_max_seconds not between 0 and 86400 then
         raise exception using
             errcode = 'AH018',
             message = format('a purge can''t take %s seconds', p_max_seconds),
-            hint = '0 is a single batch; without it a run takes 50 minutes at most: CALL after_hours.purge(p_max_seconds => 600);';
+            hint = '0 is a single batch, 86400 (a day) the most; without it a run takes 50 minutes at most: CALL after_hours.purge(p_max_seconds => 600);';
     end if;
+    v_until := v_started_at + coalesce(p_max_seconds, 3000) * interval '1 second';
     commit;
     -- must follow each COMMIT directly, before any read; the session's defaults may differ
     set transaction isolation level read committed, read write;

@@ -7,10 +7,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: the instant before which an unsaved, unheld match must have expired to be overdue, right now.
-    -- Returns: the clock minus settings.retention, computed in UTC. It has no argument, so that no caller can make it later.
+    -- Returns: the clock minus settings.retention, at least a day, whatever the row says; computed in UTC. It has no argument,
+    --          so that no caller can make it later.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
-    select (clock_timestamp() at time zone 'UTC' - s.retention) at time zone 'UTC' from after_hours.settings as s;
+    select (clock_timestamp() at time zone 'UTC' - greatest(s.retention, interval '1 day')) at time zone 'UTC' from after_hours.settings as s;
 $$;
 comment on function after_hours.purge_cutoff() is
 'The purge''s cutoff at this moment: clock minus settings.retention, in UTC (a local time zone would move it by an hour '

@@ -63,9 +63,9 @@ def test_sql_of_the_operators_pages_runs(make_instance: Callable[..., Instance],
     with instance.connect() as db:
         db.execute("create role docs_dba login in role after_hours_dba")
         db.execute(
-            "insert into public.after_hours_matches (id, user_a, user_b, expires_at) values "
-            "(%(match)s, %(user)s, gen_random_uuid(), now()), "
-            "(%(purged)s, gen_random_uuid(), gen_random_uuid(), now() - interval '60 days')",
+            "insert into public.after_hours_matches (id, user_a, user_b, created_at, expires_at) values "
+            "(%(match)s, %(user)s, gen_random_uuid(), now(), now()), "
+            "(%(purged)s, gen_random_uuid(), gen_random_uuid(), now() - interval '90 days', now() - interval '60 days')",
             {"match": MATCH, "purged": PURGED, "user": USER},
         )
     old_sends = "create table old_sends (session_id uuid, type text, sent_at timestamptz); grant select on old_sends to docs_dba"

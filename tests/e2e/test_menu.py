@@ -31,8 +31,8 @@ def console(db: Connection, *typed: str, script: str = "menu.psql") -> str:
 
 def overdue(db: Connection) -> None:
     db.execute(
-        "insert into public.after_hours_matches (id, user_a, user_b, expires_at) "
-        "values (%s, %s, gen_random_uuid(), now() - interval '40 days')",
+        "insert into public.after_hours_matches (id, user_a, user_b, created_at, expires_at) "
+        "values (%s, %s, gen_random_uuid(), now() - interval '90 days', now() - interval '40 days')",
         (MATCH, USER),
     )
 

@@ -126,8 +126,8 @@ def test_from_the_wheel_to_a_warning_and_a_purge(
 
     with instance.connect() as db:
         db.execute(
-            "insert into public.after_hours_matches (id, user_a, user_b, expires_at) "
-            "select gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now() - interval '31 days' "
+            "insert into public.after_hours_matches (id, user_a, user_b, created_at, expires_at) "
+            "select gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now() - interval '90 days', now() - interval '31 days' "
             "from generate_series(1, 3)"
         )
     preview = json.loads(run("purge", "--preview", "--json"))

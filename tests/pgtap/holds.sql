@@ -3,11 +3,11 @@ begin;
 set local search_path = tap, public;
 select plan(21);
 
-insert into public.after_hours_matches (id, user_a, user_b, expires_at, converted_to_match_id)
+insert into public.after_hours_matches (id, user_a, user_b, created_at, expires_at, converted_to_match_id)
 values
-('55555555-0000-4000-8000-000000000001', '66666666-0000-4000-8000-000000000001', gen_random_uuid(), now() - interval '40 days', null),
-('55555555-0000-4000-8000-000000000002', gen_random_uuid(), gen_random_uuid(), now() - interval '40 days', null),
-('55555555-0000-4000-8000-000000000003', gen_random_uuid(), gen_random_uuid(), now() - interval '1 day', null);
+('55555555-0000-4000-8000-000000000001', '66666666-0000-4000-8000-000000000001', gen_random_uuid(), now() - interval '90 days', now() - interval '40 days', null),
+('55555555-0000-4000-8000-000000000002', gen_random_uuid(), gen_random_uuid(), now() - interval '90 days', now() - interval '40 days', null),
+('55555555-0000-4000-8000-000000000003', gen_random_uuid(), gen_random_uuid(), now() - interval '90 days', now() - interval '1 day', null);
 insert into public.after_hours_messages (match_id, sender_id, body)
 select m.id, m.user_a, 'hello' from public.after_hours_matches as m;
 
@@ -55,7 +55,7 @@ select is((select count(*) from after_hours.not_purged where reason = 'held'), 1
 select is((select is_on from after_hours.brake()), false, 'the brake is off');
 select throws_ok($$select * from after_hours.retained_messages$$, '42501', null, 'but not what was written in it');
 select throws_ok($$delete from after_hours.purged_matches$$, '42501', null, 'evidence is not for deleting');
-select throws_ok($$select after_hours.purge_batch(0)$$, 'AH012', null, 'a batch needs an open run');
+select throws_ok($$select after_hours.purge_batch(0)$$, 'AH020', null, 'a batch can''t follow what a transaction has written');
 select throws_ok($$call after_hours.purge()$$, 'AH010', null, 'a purge can''t run inside a transaction');
 
 set local role after_hours_app;

@@ -148,8 +148,8 @@ def dba(db: Connection, login: Callable[..., Connection]) -> Connection:
         "values (gen_random_uuid(), now() - interval '1 hour', now() - interval '1 minute')"
     )
     db.execute(
-        "insert into public.after_hours_matches (user_a, user_b, expires_at) "
-        "values (gen_random_uuid(), gen_random_uuid(), now() - interval '40 days')"
+        "insert into public.after_hours_matches (user_a, user_b, created_at, expires_at) "
+        "values (gen_random_uuid(), gen_random_uuid(), now() - interval '90 days', now() - interval '40 days')"
     )
     return db
 

@@ -722,7 +722,8 @@ def test_p8_an_id_used_again_can_be_purged_again(db: Connection) -> None:
     match = make_match(db)
     purge(db)
     db.execute(
-        "insert into public.after_hours_matches (id, user_a, user_b, expires_at) values (%s, %s, %s, now() - interval '31 days')",
+        "insert into public.after_hours_matches (id, user_a, user_b, created_at, expires_at)"
+        " values (%s, %s, %s, now() - interval '90 days', now() - interval '31 days')",
         (match, uuid4(), uuid4()),
     )
     assert purge(db).matches == 1

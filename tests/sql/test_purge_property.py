@@ -145,7 +145,8 @@ class PurgeMachine(RuleBasedStateMachine):
         match, first, second = uuid4(), uuid4(), uuid4()
         with self.eye.transaction():
             self.eye.execute(
-                "insert into public.after_hours_matches (id, user_a, user_b, expires_at) values (%s, %s, %s, now() - %s * interval '24 hours')",
+                "insert into public.after_hours_matches (id, user_a, user_b, created_at, expires_at)"
+                " values (%s, %s, %s, now() - interval '90 days', now() - %s * interval '24 hours')",
                 (match, first, second, days),
             )
             self.eye.execute("insert into test.people values (%s, %s, %s)", (match, first, second))

@@ -42,7 +42,9 @@ def rewrite(
             altered.add(table)
             ddl.execute(f"alter table {table} add column zz double precision default random()".encode())
         else:
-            key = value(db, f"select indexrelid::regclass from pg_index where indrelid = '{table}'::regclass limit 1")
+            key = value(
+                db, f"select indexrelid::regclass from pg_index where indrelid = '{table}'::regclass and indisprimary"
+            )
             ddl.execute(f"cluster {table} using {str(key).rpartition('.')[2]}".encode())
         with ThreadPoolExecutor() as threads:
             answer = threads.submit(lambda: reader.execute(query.encode(), values).fetchall())
