@@ -24,7 +24,7 @@ select
     format('00000000-0000-4000-8000-%s', lpad(t.n::text, 12, '0'))::uuid,
     format('aaaaaaaa-0000-4000-8000-%s', lpad(t.n::text, 12, '0'))::uuid,
     format('bbbbbbbb-0000-4000-8000-%s', lpad(t.n::text, 12, '0'))::uuid,
-    now(), now() - t.age, t.saved
+    now() - interval '90 days', now() - t.age, t.saved
 from (
     values
     (1, interval '40 days', null::uuid), -- due: what the other session lays hands on
