@@ -99,7 +99,7 @@ def apply_files(connection: psycopg.Connection[Any], revision: str, files: list[
     views = [text for text in objects if objects[text][1] == "view" and text not in kept] if old else []
     kept |= {text for name, text in files if name == "comments.sql" and text in old}  # they lock what announcing locks
     rest = [text for name, text in files if text.strip() and text not in kept and text not in views]
-    last = [text for name, text in files if name in {"prune.sql", "jobs/schedule.sql"}]
+    last = [text for name, text in files if name in {"kept.sql", "prune.sql", "jobs/schedule.sql"}]
     with connection.transaction(), connection.cursor() as cursor:
         if old:
             stays = [

@@ -191,6 +191,7 @@ set local lock_timeout = '200ms'; -- views: who reads them waits behind us, no l
 \ir health/doctor.sql
 \ir health/help.sql
 
--- last: what was applied, and pg_cron gets the jobs
+-- last: what an earlier removal has kept comes back; what was applied is noted down, and pg_cron gets the jobs
+\ir kept.sql
 \ir prune.sql
 \ir jobs/schedule.sql

@@ -1,5 +1,6 @@
 -- Back to a database without After Hours: jobs, schema and what was added to the application's tables go; roles stay,
--- and no table that holds rows is dropped. Evidence and holds, if there are any, are kept in a schema of their own.
+-- and no table that holds rows is dropped. Holds, blocks, settings, runs and evidence are kept in schema
+-- after_hours_kept, and the next installation goes on with them.
 -- Run by alembic downgrade base, or by: psql -v ON_ERROR_STOP=1 --single-transaction -f sql/uninstall.sql
 set local search_path = pg_catalog, pg_temp; -- nothing that others made in public is found
 set local lock_timeout = '5s';
@@ -8,23 +9,28 @@ do $$
 declare
     v_table text;
     v_has_rows boolean;
-    v_kept text := 'after_hours_kept_' || to_char(clock_timestamp() at time zone 'UTC', 'YYYYMMDD_HH24MISS');
     v_column record;
 begin
     if to_regprocedure('after_hours.uninstall_jobs()') is not null then
         raise notice '% jobs unscheduled', after_hours.uninstall_jobs();
     end if;
 
-    if exists (select from after_hours.purged_matches) or exists (select from after_hours.holds)
-        or exists (select from after_hours.hold_log) then
-        execute format('create schema %I authorization after_hours_owner', v_kept);
-        foreach v_table in array array['holds', 'hold_log', 'purge_runs', 'purge_batches', 'purged_matches', 'evidence_chain',
-            'settings_log']
+    -- What is a promise lives on in a schema of its own, and kept.sql of the next installation takes it back.
+    if exists (select from after_hours.purge_runs) or exists (select from after_hours.holds) or exists (select from after_hours.hold_log)
+        or exists (select from after_hours.user_blocks) or exists (select from after_hours.settings_log)
+        or exists (select from after_hours.brake_releases) then
+        create schema after_hours_kept authorization after_hours_owner;
+        alter domain after_hours.span set schema after_hours_kept; -- columns would go with it
+        foreach v_table in array array['holds', 'hold_log', 'user_blocks', 'settings', 'settings_log', 'purge_runs', 'purge_batches',
+            'purged_matches', 'evidence_chain', 'brake_releases']
         loop
-            execute format('alter table after_hours.%I set schema %I', v_table, v_kept);
+            execute format('alter table after_hours.%I set schema after_hours_kept', v_table);
         end loop;
-        execute format('alter table %I.holds drop constraint if exists holds_match_id_fkey', v_kept);
-        raise notice 'holds and evidence are kept in schema %', v_kept;
+        alter table after_hours_kept.holds drop constraint if exists holds_match_id_fkey;
+        drop trigger if exists log_settings on after_hours_kept.settings;
+        grant usage on schema after_hours_kept to after_hours_dba;
+        grant select on all tables in schema after_hours_kept to after_hours_dba;
+        raise notice 'holds, blocks, settings, runs and evidence are kept in schema after_hours_kept, for the next installation';
     end if;
     drop schema after_hours cascade;
 

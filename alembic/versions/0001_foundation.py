@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "2ec2e682b746d953049a245a7fff89a2cbdb5f2d73479337b261d29b54998fcf"
+SHA256 = "a2c9aff18f41b296e4ea57e80bb4289bd611452b7c2e7207432aebf20f1e4062"
 
 
 def upgrade() -> None:

@@ -20,7 +20,8 @@ begin
     from after_hours.epochs as e
     join after_hours.epoch_marker as m on m.name = e.name
     where e.ordinal = (select max(ordinal) from after_hours.epochs)
-        and e.system_identifier = v_system and e.server_started_at = v_started;
+        and e.system_identifier = v_system and e.server_started_at = v_started
+        and e.marker_oid = 'after_hours.epoch_marker'::regclass;
     if found then
         return v_name;
     end if;

@@ -207,17 +207,19 @@ create table after_hours.job_plan (
 );
 
 -- Announcing ---------------------------------------------------------------------------------------------------
+create unlogged table after_hours.epoch_marker (
+    name text primary key
+);
+
+-- marker_oid: a dump carries it as it was, and makes the table anew: so a restored database knows that it is one
 create table after_hours.epochs (
     ordinal integer generated always as identity primary key,
     name text not null unique check (name ~ '^[0-9a-f]{8}$'),
     last_id bigint not null,
     system_identifier bigint not null,
     server_started_at timestamptz not null,
-    opened_at timestamptz not null default clock_timestamp()
-);
-
-create unlogged table after_hours.epoch_marker (
-    name text primary key
+    opened_at timestamptz not null default clock_timestamp(),
+    marker_oid oid not null default 'after_hours.epoch_marker'::regclass
 );
 
 with opened as (
@@ -423,7 +425,8 @@ create table after_hours.brake_releases (
     reason text not null check (reason <> ''),
     system_identifier bigint not null,
     database_name name not null,
-    retention interval
+    retention interval,
+    marker_oid oid not null default 'after_hours.epoch_marker'::regclass
 );
 
 -- Delivery -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ from (
     -- to our role, the planner replaces that part by "false" and evaluates nothing in it. This part must not consist of
     -- constants only: the planner would remove it as well.)
     select
-        nullif(md5(s.retention::text)::uuid, md5(s.retention::text)::uuid), null, null, null, null, null, null, null
+        -- named: a view that was restored from a dump is printed with names, and would count as edited
+        nullif(md5(s.retention::text)::uuid, md5(s.retention::text)::uuid) as match_id, null as id, null as sender_id, null as body,
+        null as created_at, null as expired_at, null as purge_after, null as is_held
     from after_hours.settings as s
     where not (select after_hours.assert_row_visibility())
 ) as r;

@@ -139,8 +139,12 @@ begin
     end if;
     if after_hours.is_copy() then
         v_known := after_hours.known_identity();
-        v_reasons := v_reasons || format('identity: this is database %s of cluster %s, the last run was in %s of cluster %s',
-            v_me.database_name, v_me.system_identifier, coalesce(v_known.database_name, v_me.database_name), v_known.system_identifier);
+        v_reasons := v_reasons || case
+            when v_known.system_identifier = v_me.system_identifier
+                and coalesce(v_known.database_name, v_me.database_name) = v_me.database_name
+                then 'identity: this database was restored from a dump: holds and saves since then may be missing'
+            else format('identity: this is database %s of cluster %s, the last run was in %s of cluster %s',
+            v_me.database_name, v_me.system_identifier, coalesce(v_known.database_name, v_me.database_name), v_known.system_identifier) end;
     end if;
     if v_last < v_now - interval '1 year' then
         v_reasons := v_reasons || format('clock: it is %s, the last run was at %s',

@@ -15,12 +15,15 @@ from (
     from after_hours.purge_runs as r
     union all
     select
-        null, s.slot, 'schedule', 'missed', s.slot, null, null, null, null, null, null, null, null, null, null, null, null,
-        null, null, null,
+        -- named: a view that was restored from a dump is printed with names, and would count as edited
+        null as run_id, s.slot as slot, 'schedule' as trigger, 'missed' as status, s.slot as started_at, null as finished_at,
+        null as duration, null as run_by, null as client, null as retention, null as cutoff, null as match_id, null as due_matches,
+        null as matches, null as messages, null as batches, null as longest_batch, null as skipped, null as failed,
+        null as override_reason,
         case
             when s.slot = after_hours.latest_slot() then 'no run yet: the hourly catch-up will do it'
             else 'no run: the next one included its matches'
-        end
+        end as detail
     from after_hours.settings as t
     cross join lateral generate_series(
         after_hours.latest_slot(greatest(t.announce_since, clock_timestamp() - t.tombstone_retention) + interval '1 day'),

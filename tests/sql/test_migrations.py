@@ -76,9 +76,11 @@ def shared(make_instance: Callable[..., Instance]) -> Migrated:
 def empty(shared: Migrated) -> Iterator[Migrated]:
     """A database without After Hours: no schema, no tables of the application."""
     shared.alembic("downgrade", "base")
-    shared.query(DROP_TABLES)
+    shared.query(DROP_TABLES + "; drop schema if exists after_hours_kept cascade")
     yield shared
-    shared.query("drop schema if exists after_hours cascade; drop table if exists public.after_hours_alembic_version")
+    shared.query(
+        "drop schema if exists after_hours cascade; drop schema if exists after_hours_kept cascade; drop table if exists public.after_hours_alembic_version"
+    )
     shared.query(DROP_TABLES)
     shared.alembic("upgrade", "head")
 
@@ -318,11 +320,91 @@ def test_base_leaves_rows_roles_and_evidence(empty: Migrated) -> None:
     assert empty.query("select to_regnamespace('after_hours')") == [(None,)]
     assert empty.query("select count(*) from cron.job where jobname like 'after_hours%'") == [(0,)]
     assert empty.query("select count(*) from pg_roles where rolname like 'after_hours_%'")[0][0] >= 6
-    kept = empty.query("select nspname from pg_namespace where nspname like 'after_hours_kept_%'")[0][0]
-    assert empty.query(f"select reason from {kept}.holds") == [("test",)]
-    empty.query(f"drop schema {kept} cascade")
+    assert empty.query("select reason from after_hours_kept.holds") == [("test",)]
     empty.alembic("upgrade", "head")
     assert empty.query("select count(*) from public.after_hours_sessions") == [(1,)]
+
+
+PROMISES = """
+    select (select count(*) from after_hours.holds) as a, (select count(*) from after_hours.hold_log) as b,
+        (select count(*) from after_hours.user_blocks) as c, (select retention::text from after_hours.settings) as d,
+        (select count(*) from after_hours.settings_log) as e,
+        (select json_agg(r order by id) from after_hours.purge_runs as r)::text as f,
+        (select json_agg(b order by seq) from after_hours.purge_batches as b)::text as g,
+        (select json_agg(t order by seq, match_id) from after_hours.purged_matches as t)::text as h,
+        (select row(c.*)::text from after_hours.evidence_chain as c) as i
+"""
+LIFE = """
+    insert into public.after_hours_matches (user_a, user_b, created_at, expires_at)
+    select gen_random_uuid(), gen_random_uuid(), now() - interval '200 days', now() - interval '100 days' from generate_series(1, 5);
+    select after_hours.place_hold(m.id, 'legal', 'a court') from public.after_hours_matches as m limit 1;
+    select after_hours.place_user_hold(gen_random_uuid(), 'legal', 'a court');
+    select after_hours.release_hold(2, 'over');
+    select after_hours.block_user(gen_random_uuid(), 'infinity', 'a ticket');
+    update after_hours.settings set retention = '90 days', announce_batch = 77
+"""
+
+
+def live(empty: Migrated) -> None:
+    empty.alembic("upgrade", "head")
+    empty.query(LIFE)
+    with empty.instance.connect() as db:
+        db.execute("call after_hours.purge()")
+
+
+def test_a_second_installation_goes_on_with_holds_and_chain(empty: Migrated) -> None:
+    live(empty)
+    before = empty.query(PROMISES)
+    schema = empty.schema()
+    for _ in range(2):
+        result = empty.alembic("downgrade", "base")
+        assert "are kept in schema after_hours_kept" in result.stderr
+        with empty.instance.connect() as db:
+            db.execute("set role after_hours_dba")
+            assert db.execute("select count(*) from after_hours_kept.holds").fetchall() == [(1,)]
+        result = empty.alembic("upgrade", "head")
+        assert "are back from schema after_hours_kept" in result.stderr
+        assert empty.query(PROMISES) == before
+        assert empty.schema() == schema
+        assert empty.query("select to_regnamespace('after_hours_kept')") == [(None,)]
+    empty.query("update public.after_hours_matches set expires_at = expires_at - interval '1 second'")
+    with empty.instance.connect() as db:
+        db.execute(
+            "insert into public.after_hours_matches (user_a, user_b, created_at, expires_at)"
+            " values (gen_random_uuid(), gen_random_uuid(), now() - interval '200 days', now() - interval '100 days')"
+        )
+        db.execute("call after_hours.purge()")
+    assert empty.query("select matches, status from after_hours.purge_runs order by id") == [
+        (4, "succeeded"),
+        (1, "succeeded"),
+    ]
+    assert empty.query("select count(*) from after_hours.verify_evidence() where not ok") == [(0,)]
+    assert empty.query("select count(*) from public.after_hours_matches") == [(1,)], "the held one"
+    assert empty.query("select announce_since > now() - interval '1 minute' from after_hours.settings") == [(True,)]
+    place = "select id from after_hours.place_user_hold(gen_random_uuid(), 'legal', 'another')"
+    assert empty.query(place) == [(3,)]
+
+
+def test_kept_evidence_that_was_changed_pauses_the_purge(empty: Migrated) -> None:
+    live(empty)
+    empty.alembic("downgrade", "base")
+    empty.query("update after_hours_kept.purge_batches set messages = 99")
+    result = empty.alembic("upgrade", "head")
+    assert "the purge is paused" in result.stderr
+    assert empty.query("select job, until::text from after_hours.pauses") == [("purge", "infinity")]
+    empty.query("select * from after_hours.health")
+    assert empty.query("select after_hours.resume_job('purge')") == [(True,)]
+
+
+def test_a_hold_on_a_match_that_is_gone_goes_to_the_log(empty: Migrated) -> None:
+    live(empty)
+    empty.alembic("downgrade", "base")
+    empty.query("delete from public.after_hours_matches")
+    empty.alembic("upgrade", "head")
+    assert empty.query("select count(*) from after_hours.holds") == [(0,)]
+    assert empty.query("select release_reason from after_hours.hold_log order by id limit 1") == [
+        ("the match was deleted while After Hours was not installed",)
+    ]
 
 
 OTHER_ISO_UTC = (
