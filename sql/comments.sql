@@ -141,3 +141,9 @@ comment on table after_hours.receipts is
 comment on table after_hours.sql_objects is 'The objects that the last apply of sql/ created. See view sql_drift.';
 comment on table after_hours.sql_ledger is
 'Every apply of sql/install.sql by alembic: revision, hash, the whole text, who, when.';
+comment on table after_hours.noted_owners is
+'Whose the application''s tables were at the last apply: another owner since then is a row of health.';
+comment on column after_hours.epochs.marker_oid is
+'oid of table epoch_marker when the epoch was opened; another one: the database was restored from a dump. See is_copy().';
+comment on domain after_hours.span is
+'Days and time of one sign, up to 36500 days; no months, whose length differs.';

@@ -5,6 +5,8 @@ set local search_path = pg_catalog, pg_temp; -- nothing that others made in publ
 set local lock_timeout = '2s'; -- comments: a pass of announcing has locked emitter, for 0.9 s at most
 set local client_min_messages = warning;
 
+\ir owners.sql
+\ir common/list_rights.sql
 \ir grants.sql
 \ir comments.sql
 set local lock_timeout = '200ms'; -- views: who reads them waits behind us, no longer than this; repeat it
@@ -20,6 +22,7 @@ set local lock_timeout = '200ms'; -- views: who reads them waits behind us, no l
 \ir common/is_ticker.sql
 \ir common/_list_transactions.sql
 \ir common/list_lock_holders.sql
+\ir common/_assert_tables.sql
 \ir common/_share_tables.sql
 \ir health/list_missing.sql
 \ir health/assert_access.sql

@@ -64,6 +64,30 @@ begin
         execute format('grant execute on routine %s to %I', v_stray.identity, v_stray.owner);
     end loop;
 
+    -- What ALTER DEFAULT PRIVILEGES of the migrating role has given to others on what is new. What others were given by hand stays,
+    -- and doctor() names it.
+    for v_stray in
+        select distinct o.kind, o.identity, case when x.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(x.grantee)) end as grantee
+        from (
+            select 'routine', p.oid::regprocedure::text, p.proowner, p.proacl from pg_proc as p where p.pronamespace = 'after_hours'::regnamespace
+            union all
+            select 'table', c.oid::regclass::text, c.relowner, c.relacl
+            from pg_class as c
+            where c.relnamespace = 'after_hours'::regnamespace and c.relkind = 'v'
+        ) as o (kind, identity, owner, acl)
+        cross join lateral aclexplode(o.acl) as x
+        where x.grantee <> o.owner
+            and coalesce((select r.rolname from pg_roles as r where r.oid = x.grantee), 'public') <> all (array[
+                'after_hours_eraser', 'after_hours_jobs', 'after_hours_app', 'after_hours_relay', 'after_hours_push', 'after_hours_moderator',
+                'after_hours_dba', 'after_hours_owner'
+            ])
+            and not exists (select from after_hours.sql_objects as a where a.identity = o.identity)
+    loop
+        execute format('revoke all on %s %s from %s', v_stray.kind, v_stray.identity, v_stray.grantee);
+    end loop;
+
+    revoke create on schema after_hours from after_hours_jobs; -- grants.sql gave it for this apply
+
     delete from after_hours.sql_objects;
     insert into after_hours.sql_objects (kind, identity, definition_hash, state_hash)
     select o.kind, o.identity, o.definition_hash, o.state_hash

@@ -94,7 +94,7 @@ RESET = """
     select 'aaaaaaaa', 0, c.system_identifier, pg_postmaster_start_time() from pg_control_system() as c;
     insert into after_hours.epoch_marker values ('aaaaaaaa')
 """
-KEPT = ("sql_ledger", "sql_objects", "job_plan")
+KEPT = ("sql_ledger", "sql_objects", "job_plan", "noted_owners")
 
 
 def reset(connection: Connection) -> None:

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "a2c9aff18f41b296e4ea57e80bb4289bd611452b7c2e7207432aebf20f1e4062"
+SHA256 = "ceaaecb8afbee5961ebca04b98ccd7af2613863b28257cfc52c2e35048ba0d02"
 
 
 def upgrade() -> None:

@@ -30,6 +30,7 @@ begin
     -- Until the commit nothing else is announced: a caller that stays idle in its transaction is ended.
     perform set_config('idle_in_transaction_session_timeout', '5s', true);
     lock table only public.after_hours_sessions in access share mode; -- before the snapshot: see announce_pass()
+    perform after_hours._assert_tables();
     v_now := clock_timestamp();
     select d.expired, d.expiring, d.skipped, d.has_more
     into expired, expiring, skipped, has_more

@@ -38,6 +38,7 @@ begin
     -- First the lock, then the snapshot: what waits for a rewriting ALTER TABLE inside a STABLE function would go on with an
     -- older snapshot, in which the table is empty, and a sweep would pass over what it had not seen.
     lock table only public.after_hours_sessions in access share mode;
+    perform after_hours._assert_tables();
 
     v_now := clock_timestamp();
     select e.* into v_stored from after_hours.emitter as e;

@@ -15,6 +15,7 @@ begin
     --          only in the second before its start.
     -- Locks:   none; a few index probes, and a scan of the deadlines of one lead.
     -- Access:  after_hours_dba, after_hours_jobs.
+    perform after_hours._assert_tables();
     select min(s.started_at)
     into v_start
     from public.after_hours_sessions as s

@@ -538,6 +538,13 @@ create table after_hours.ticker_runs (
 );
 create index ticker_runs_job_idx on after_hours.ticker_runs (job, started_at);
 
+-- whose the application's tables were when they were looked at last; each apply notes it
+create table after_hours.noted_owners (
+    tab name primary key,
+    owner name not null,
+    noted_at timestamptz not null default now()
+);
+
 -- What was applied ---------------------------------------------------------------------------------------------
 create table after_hours.sql_objects (
     kind text not null,
@@ -554,12 +561,15 @@ create table after_hours.sql_ledger (
     tree_hash text not null,
     sql_text text not null,
     applied_by text not null default session_user,
-    applied_at timestamptz not null default now()
+    applied_at timestamptz not null default now(),
+    server_version integer not null default current_setting('server_version_num')::integer / 10000,
+    marker_oid oid not null default 'after_hours.epoch_marker'::regclass
 );
 
 do $$
 declare
     v_table regclass;
+    v_grant record;
 begin
     for v_table in
         select c.oid::regclass
@@ -567,6 +577,16 @@ begin
         where c.relnamespace = 'after_hours'::regnamespace and c.relkind = 'r'
     loop
         execute format('alter table %s owner to after_hours_owner', v_table);
+    end loop;
+    -- what ALTER DEFAULT PRIVILEGES of the migrating role has given to others
+    for v_grant in
+        select distinct c.oid::regclass as object, case c.relkind when 'S' then 'sequence' else 'table' end as kind,
+            case when x.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(x.grantee)) end as grantee
+        from pg_catalog.pg_class as c
+        cross join lateral aclexplode(c.relacl) as x
+        where c.relnamespace = 'after_hours'::regnamespace and x.grantee <> c.relowner
+    loop
+        execute format('revoke all on %s %s from %s', v_grant.kind, v_grant.object, v_grant.grantee);
     end loop;
 end
 $$;

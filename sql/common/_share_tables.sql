@@ -8,7 +8,7 @@ as $$
 begin
     -- Purpose: lock our and the application's tables against being rewritten, before the statement that reads them. A snapshot
     --          taken before the wait for a rewriting ALTER TABLE (TRUNCATE, pg_repack) sees an empty table.
-    -- Returns: nothing.
+    -- Returns: nothing. Raises AH047 if one of the application's is no plain table.
     -- Locks:   all tables ACCESS SHARE, until the caller's transaction ends; waits as long as lock_timeout allows.
     -- Access:  internal.
     execute (
@@ -19,6 +19,7 @@ begin
             and (n.nspname = 'after_hours' or n.nspname = 'public'
                 and c.relname in ('after_hours_sessions', 'after_hours_matches', 'after_hours_messages'))
     );
+    perform after_hours._assert_tables();
 end
 $$;
 comment on function after_hours._share_tables() is

@@ -16,6 +16,7 @@ begin
     --          recomputed, is the stored one.
     -- Locks:   none.
     -- Access:  after_hours_dba.
+    perform after_hours._assert_tables();
     return query
     select
         t.match_id, t.expired_at, b.committed_at, t.messages, b.run_id, b.batch, r.trigger, r.run_by, r.retention,

@@ -13,10 +13,13 @@ begin
     -- Returns: nothing, or raises AH015 (row security) or AH019.
     -- Locks:   none; reads the catalog.
     -- Access:  after_hours_jobs.
+    if p_tables[1] like 'public.%' then
+        perform after_hours._assert_tables();
+    end if;
     select m.object, m.missing, m.next_command
     into v_missing
     from after_hours.list_missing() as m
-    where (m.object = any(p_tables) and m.missing !~ 'after_hours_(app|eraser)$')
+    where (m.object = any(p_tables) and m.missing !~ '(after_hours_(app|eraser)$|^its owner was )')
         or (m.object = 'schema public' and m.missing = 'usage for after_hours_owner' and p_tables[1] like 'public.%')
         or (m.object in ('schema cron', 'extension pg_cron', 'role after_hours_jobs') and p_tables[1] like 'cron.%')
     order by m.object, m.missing

@@ -13,6 +13,7 @@ begin
     -- Returns: one row.
     -- Locks:   none.
     -- Access:  after_hours_dba.
+    perform after_hours._assert_tables();
     check_name := 'set_aside';
     select count(*) as n, min(a.first_at) as first_at, (array_agg(a.message))[1] as message
     into v_aside

@@ -14,6 +14,7 @@ begin
     --          what may be large stop at 10,001.
     -- Locks:   none; short index scans.
     -- Access:  after_hours_dba.
+    perform after_hours._assert_tables();
     return query
     select
         'last_successful_purge_timestamp_seconds',

@@ -25,35 +25,6 @@ as $$
         ('after_hours_messages', 'created_at', 'timestamptz')
     ),
 
-    wanted_rights (grantee, nsp, tab, privilege, col) as (
-        values
-        ('after_hours_owner', 'public', 'after_hours_sessions', 'select', null),
-        ('after_hours_owner', 'public', 'after_hours_sessions', 'update', 'end_reason'),
-        ('after_hours_owner', 'public', 'after_hours_matches', 'select', null),
-        ('after_hours_owner', 'public', 'after_hours_matches', 'references', null),
-        ('after_hours_owner', 'public', 'after_hours_matches', 'update', 'expires_at'),
-        ('after_hours_owner', 'public', 'after_hours_messages', 'select', null),
-        ('after_hours_eraser', 'public', 'after_hours_matches', 'select', null),
-        ('after_hours_eraser', 'public', 'after_hours_matches', 'delete', null),
-        ('after_hours_eraser', 'public', 'after_hours_messages', 'select', null),
-        ('after_hours_eraser', 'public', 'after_hours_messages', 'delete', null),
-        ('after_hours_jobs', 'cron', 'job', 'select', null),
-        ('after_hours_jobs', 'cron', 'job_run_details', 'select', null),
-        ('after_hours_jobs', 'cron', 'job_run_details', 'delete', null)
-        union all
-        select 'after_hours_app', 'public', t.tab, p.privilege, null
-        from (values ('after_hours_sessions'), ('after_hours_matches'), ('after_hours_messages')) as t (tab)
-        cross join (values ('select'), ('insert'), ('update')) as p (privilege)
-    ),
-
-    wanted_usage (grantee, nsp) as (
-        values
-        ('after_hours_owner', 'public'), ('after_hours_eraser', 'public'), ('after_hours_app', 'public'), ('after_hours_jobs', 'cron'),
-        ('after_hours_eraser', 'after_hours'), ('after_hours_jobs', 'after_hours'), ('after_hours_app', 'after_hours'),
-        ('after_hours_relay', 'after_hours'), ('after_hours_push', 'after_hours'),
-        ('after_hours_moderator', 'after_hours'), ('after_hours_dba', 'after_hours')
-    ),
-
     tables as (
         select n.nspname as nsp, c.relname as tab, c.oid, c.relrowsecurity, format('%I.%I', n.nspname, c.relname) as name
         from pg_class as c
@@ -74,16 +45,16 @@ as $$
         select from pg_attribute as a where a.attrelid = t.oid and a.attname = w.col and a.attnum > 0 and not a.attisdropped
     )
     union all
-    select t.name, format('%s%s for %s', w.privilege, ' (' || w.col || ')', w.grantee),
-        format('grant %s%s on %s to %I;', w.privilege, ' (' || w.col || ')', t.name, w.grantee)
-    from wanted_rights as w
-    join tables as t on t.nsp = w.nsp and t.tab = w.tab
-    join pg_roles as r on r.rolname = w.grantee
-    left join pg_attribute as a on a.attrelid = t.oid and a.attname = w.col and not a.attisdropped
-    where case
-        when w.col is null then not has_table_privilege(r.oid, t.oid, w.privilege)
-        else not has_column_privilege(r.oid, t.oid, a.attnum, w.privilege)
-    end
+    select l.object, format('%s for %s', l.privilege, l.grantee), l.statement
+    from after_hours.list_rights() as l
+    where not l.is_had
+    union all
+    select t.name, format('its owner was %s, now it is %s', o.owner, pg_get_userbyid(c.relowner)),
+        format('alter table %s owner to %I; or, if that is right, note it: after-hours migrate', t.name, o.owner)
+    from after_hours.noted_owners as o
+    join tables as t on t.nsp = 'public' and t.tab = o.tab
+    join pg_class as c on c.oid = t.oid
+    where pg_get_userbyid(c.relowner) <> o.owner
     union all
     select t.name, 'row security hides rows from ' || r.rolname, format('alter role %I bypassrls;', r.rolname)
     from tables as t
@@ -91,17 +62,17 @@ as $$
     where t.nsp = 'public' and t.tab in (select c.tab from wanted_columns as c) and t.relrowsecurity
         and not r.rolbypassrls and not r.rolsuper
     union all
-    select 'schema ' || n.nspname, 'usage for ' || w.grantee, format('grant usage on schema %I to %I;', n.nspname, w.grantee)
-    from wanted_usage as w
-    join pg_namespace as n on n.nspname = w.nsp
-    join pg_roles as r on r.rolname = w.grantee
-    where not has_schema_privilege(r.oid, n.oid, 'usage')
-    union all
-    select 'database ' || current_database(), 'connect for ' || r.rolname,
-        format('grant connect on database %I to %I;', current_database(), r.rolname)
-    from pg_roles as r
-    where r.rolname in ('after_hours_jobs', 'after_hours_app', 'after_hours_relay', 'after_hours_push')
-        and not has_database_privilege(r.oid, current_database(), 'connect')
+    select
+        o.object, format('its owner is %s', o.owner::regrole), format('alter %s owner to after_hours_owner;', o.object)
+    from (
+        select 'schema after_hours', n.nspowner from pg_namespace as n where n.nspname = 'after_hours'
+        union all
+        select format('table after_hours.%I', c.relname), c.relowner
+        from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace and n.nspname = 'after_hours'
+        where c.relkind = 'r'
+    ) as o (object, owner)
+    where o.owner is distinct from (select r.oid from pg_roles as r where r.rolname = 'after_hours_owner')
     union all
     -- who may execute a routine stands in its header, and a test compares that with the grants
     select 'routine ' || p.oid::regprocedure, 'execute for ' || r.rolname,

@@ -15,6 +15,7 @@ begin
     -- Returns: the number of rows; call again until 0. The caller commits in between.
     -- Locks:   the rows deleted.
     -- Access:  after_hours_dba, after_hours_jobs.
+    perform after_hours._assert_tables();
     delete from after_hours.receipts as r
     where (r.uid, r.node) in (
         select o.uid, o.node

@@ -17,6 +17,7 @@ begin
     -- Locks:   the match's row (FOR KEY SHARE), then holds: everywhere in this order. Waits for a batch that has locked
     --          the match.
     -- Access:  after_hours_dba, after_hours_moderator.
+    perform after_hours._assert_tables();
     perform after_hours.validate_hold(p_kind, p_reason, p_keep_until);
     perform from public.after_hours_matches as m where m.id = p_match_id for key share;
     if not found then

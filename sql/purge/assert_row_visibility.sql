@@ -14,6 +14,7 @@ begin
     -- Returns: true, or raises AH015.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
+    perform after_hours._assert_tables();
     foreach v_table in array array['public.after_hours_matches', 'public.after_hours_messages']::regclass[] loop
         if row_security_active(v_table) then
             raise exception using

@@ -29,6 +29,10 @@ begin
             message = format('%L is not a trigger of the purge', p_trigger),
             hint = 'Manually: CALL after_hours.purge(); pg_cron calls it with ''schedule'' and ''catch_up''.';
     end if;
+    -- locked first, so that the brake counts all rows, whoever rewrites a table
+    lock table only public.after_hours_matches, public.after_hours_messages, after_hours.holds in access share mode;
+    perform after_hours._assert_tables();
+
     if p_match_id is not null and not exists (select from public.after_hours_matches as m where m.id = p_match_id) then
         if after_hours.purged_at(p_match_id) is not null then
             raise exception using
@@ -41,9 +45,6 @@ begin
             message = format('there is no match %s', p_match_id),
             hint = 'select * from after_hours.purge_preview(); shows what is due.';
     end if;
-
-    -- locked first, so that the brake counts all rows, whoever rewrites a table
-    lock table only public.after_hours_matches, public.after_hours_messages, after_hours.holds in access share mode;
 
     -- one at a time
     select r.* into v_other from after_hours.purge_runs as r where r.status = 'running';

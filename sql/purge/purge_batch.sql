@@ -39,7 +39,7 @@ begin
     -- Returns: outcome more (call again) | busy (a lock was not available: sleep, call again) | again (another pass over
     --          what was locked: sleep, call again) | succeeded, partial, paused, braked (the run is closed); counts of
     --          this batch; nap: how long to sleep after the COMMIT.
-    -- Locks:   run row → holds SHARE → matches FOR UPDATE SKIP LOCKED → messages → head of the chain; 50 ms at most each.
+    -- Locks:   run row → matches and messages ACCESS SHARE → holds SHARE → matches FOR UPDATE SKIP LOCKED → messages → head of the chain; 50 ms at most each.
     -- Access:  after_hours_dba, after_hours_jobs.
     matches := 0;
     messages := 0;
@@ -61,15 +61,17 @@ begin
             detail = 'The batch must see what is committed while it waits for its locks: an older snapshot would miss a save.',
             hint = 'CALL after_hours.purge(); it sets the level itself.';
     end if;
-    perform after_hours.assert_row_visibility();
     select s.* into v_settings from after_hours.settings as s;
 
     -- step 1: the run, and its lease
     begin
         select r.* into v_run from after_hours.purge_runs as r where r.id = p_run_id for update;
+        lock table only public.after_hours_matches, public.after_hours_messages in access share mode;
     exception when lock_not_available then
         return;
     end;
+    perform after_hours._assert_tables();
+    perform after_hours.assert_row_visibility();
     if v_run.status is distinct from 'running' or v_run.backend_pid <> pg_backend_pid() then
         raise exception using
             errcode = 'AH012',

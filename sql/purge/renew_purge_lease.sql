@@ -15,6 +15,7 @@ begin
     -- Returns: nothing.
     -- Locks:   the run's row, 50 ms at most; if it is not free, the lease stays as it is until the next attempt.
     -- Access:  after_hours_dba, after_hours_jobs.
+    perform after_hours._assert_tables();
     if p_is_stuck then
         begin
             select coalesce(array_agg(o.xmax), '{}')

@@ -25,6 +25,7 @@ begin
     lock table only
         after_hours.settings, after_hours.events, after_hours.receipts, after_hours.user_blocks, public.after_hours_sessions
     in access share mode;
+    perform after_hours._assert_tables();
     if p_lease not between interval '5 seconds' and interval '10 minutes' then
         raise exception using
             errcode = 'AH080',

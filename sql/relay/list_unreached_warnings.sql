@@ -14,6 +14,7 @@ begin
     --          but no client has acknowledged it. With settings.receipts off every warning is listed.
     -- Locks:   none.
     -- Access:  after_hours_app, after_hours_dba.
+    perform after_hours._assert_tables();
     return query
     select e.uid, e.user_id, e.session_id, e.deadline, e.emitted_at,
         exists (select from after_hours.receipts as r where r.uid = e.uid)

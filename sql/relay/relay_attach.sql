@@ -21,6 +21,7 @@ begin
         after_hours.settings, after_hours.epochs, after_hours.event_floor, after_hours.events, after_hours.user_blocks,
         public.after_hours_sessions
     in access share mode;
+    perform after_hours._assert_tables();
     return query select * from after_hours._relay_attach(p_user_ids, p_cursors, p_issued_at);
 end
 $$;

@@ -88,7 +88,7 @@ def test_one_object_per_file_named_after_it() -> None:
 def test_every_file_is_in_the_table_of_contents_once() -> None:
     contents = re.findall(r"^\\ir (\S+)$", (SQL / "install.sql").read_text(), re.M)
     on_disk = {str(path.relative_to(SQL)) for path in FILES if path.parent.name not in {"changes", "sql"}}
-    top = {"grants.sql", "comments.sql", "prune.sql", "kept.sql"}
+    top = {"grants.sql", "comments.sql", "prune.sql", "kept.sql", "owners.sql"}
     assert sorted(contents) == sorted(on_disk | top)
 
 
@@ -177,3 +177,16 @@ def error_codes() -> dict[str, set[str]]:
 def test_error_codes_are_listed_completely() -> None:
     listed = set(re.findall(r"^\| `(AH\w{3})` \|", (SQL / "README.md").read_text(), re.M))
     assert listed == set(error_codes())
+
+
+def test_whoever_reads_the_application_s_tables_looks_what_they_are(db: Connection) -> None:
+    """A view in the place of one would run its owner's functions with our rights. Internal ones are called after that look."""
+    routines = db.execute(
+        "select p.oid::regprocedure::text as name, p.prosrc from pg_proc as p where p.pronamespace = 'after_hours'::regnamespace"
+        " and p.prosecdef and p.prosrc ~ 'from public\\.after_hours_|join public\\.after_hours_|purgeable_matches'"
+    ).fetchall()
+    assert len(routines) > 20
+    looks = re.compile(
+        r"_assert_tables|assert_access|assert_row_visibility|_share_tables|list_upcoming|-- Access:  internal"
+    )
+    assert [row.name for row in routines if not looks.search(row.prosrc.split("\nexception\n")[0])] == []

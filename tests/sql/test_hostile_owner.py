@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from tests.sql.purge_helpers import make_match, value
@@ -166,3 +168,89 @@ def test_a_trigger_cannot_change_where_our_routines_look(hostile: Connection, se
     assert value(hostile, f"show {setting}") == before
     detail = value(hostile, "select detail from after_hours.not_purged where match_id = %s", match)
     assert "AH016" in detail or "search_path or row_security" in detail
+
+
+SWAP = """
+    set session authorization hostile_owner;
+    alter table public.{t} rename to real_table;
+    create function hostile.peek(anyelement) returns anyelement language plpgsql volatile as
+    $$ begin perform hostile.attack(); return $1; end $$;
+    create view public.{t} as select {columns} from public.real_table;
+    grant select, update on public.{t} to after_hours_owner, after_hours_eraser;
+    reset session authorization
+"""
+LOOKS = (
+    ("after_hours_jobs", "select * from after_hours.announce_due()"),
+    ("after_hours_jobs", "call after_hours.purge()"),
+    ("after_hours_jobs", "call after_hours.housekeeping()"),
+    ("after_hours_relay", "select * from after_hours.relay_events('aaaaaaaa-0')"),
+    ("after_hours_relay", "select * from after_hours.relay_attach(array[gen_random_uuid()], array['aaaaaaaa-0'], array[now()])"),
+    ("after_hours_relay", "select after_hours.relay_status()"),
+    ("after_hours_relay", "select * from after_hours.relay_rescue()"),
+    ("after_hours_push", "select * from after_hours.push_claim('n')"),
+    *(
+        ("after_hours_dba", query)
+        for query in (
+            "select * from after_hours.health", "select * from after_hours.doctor()", "select * from after_hours.upcoming",
+            "select * from after_hours.backlog", "select * from after_hours.not_purged", "select * from after_hours.purge_preview()",
+            "select * from after_hours.explain_match(gen_random_uuid())", "select * from after_hours.verify_evidence()",
+            "select * from after_hours.deletion_receipt(gen_random_uuid())", "select * from after_hours.next_due()",
+            "select after_hours.place_hold(gen_random_uuid(), 'report', 'x')", "select * from after_hours.list_gauges()",
+            "select * from after_hours.unreached_warnings", "select * from after_hours.brake()",
+        )
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_view_in_place_of_a_table_is_read_by_nobody(hostile: Connection, table: str) -> None:
+    db = hostile
+    make_match(db)
+    session(db, "-1 second")
+    columns = ", ".join(
+        f"hostile.peek({row[0]}) as {row[0]}"
+        for row in db.execute(
+            "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attnum",
+            (f"public.{table}",),
+        ).fetchall()
+    )
+    db.execute(SWAP.format(t=table, columns=columns))
+    try:
+        for role, query in LOOKS:
+            db.execute(f"set session authorization {role}".encode())
+            with suppress(psycopg.Error):
+                db.execute(query.encode())
+            db.execute("reset session authorization")
+            assert not value(db, "select is_called from hostile.ran"), f"its functions ran in {query}"
+        assert not value(db, "select ok from after_hours.health where check_name = 'access'")
+        assert value(db, "select count(*) from public.real_table") > 0
+    finally:
+        db.execute(f"drop view public.{table}; alter table public.real_table rename to {table}")
+    db.execute("set session authorization after_hours_jobs")
+    db.execute("select * from after_hours.announce_due()")
+    db.execute("reset session authorization")
+
+
+def test_another_owner_is_named_and_announcing_goes_on(db: Connection) -> None:
+    db.execute("create role new_owner nologin")
+    try:
+        db.execute("alter table public.after_hours_sessions owner to new_owner")
+        session(db, "-1 second")
+        assert value(db, "select expired from after_hours.announce_due()") == 1
+        row = db.execute("select ok, detail from after_hours.health where check_name = 'access'").fetchall()[0]
+        assert not row.ok
+        assert "its owner was postgres, now it is new_owner" in row.detail
+        db.execute("select * from after_hours.upcoming")
+    finally:
+        db.execute("alter table public.after_hours_sessions owner to postgres; drop role new_owner")
+
+
+def test_a_child_of_a_table_stops_reading(db: Connection) -> None:
+    db.execute("create table public.child () inherits (public.after_hours_sessions)")
+    try:
+        with pytest.raises(psycopg.Error, match="a table with children") as raised:
+            db.execute("select after_hours.announce_due()")
+        assert raised.value.sqlstate == "AH047"
+    finally:
+        db.execute("drop table public.child")
+    db.execute("select after_hours.announce_due()")

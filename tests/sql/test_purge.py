@@ -417,7 +417,7 @@ def test_what_is_locked_is_left_and_the_run_says_so(db: Connection, connect: Con
 def test_a_locked_message_keeps_only_its_match(db: Connection, connect: Connect) -> None:
     """A session that touched a message first, and would deadlock: it wins, the others go."""
     matches = [make_match(db) for _ in range(20)]
-    app = connect("after_hours_app")
+    app = connect()
     with app.transaction():
         app.execute("update public.after_hours_messages set body = 'edited' where match_id = %s", (matches[7],))
         run = purge(db)

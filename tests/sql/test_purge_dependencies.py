@@ -250,7 +250,7 @@ def test_the_deadlock_is_the_purges_to_lose(theirs: Connection, connect: Connect
         "create function theirs.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.02); return old; end $$;"
         "create trigger slow before delete on public.after_hours_messages for each row execute function theirs.slow()"
     )
-    app = connect("after_hours_app")
+    app = connect()
     for _ in range(3):
         with app.transaction():
             app.execute("update public.after_hours_messages set body = 'edited' where match_id = %s", (match,))

@@ -1,0 +1,195 @@
+"""Rights are declared once (list_rights): nobody has more, nothing depends on PUBLIC, what was changed is named and mended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from tests.conftest import reset
+from tests.helpers import REPO
+from tests.sql.purge_helpers import ids, make_match, value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Connection, Instance
+
+
+@pytest.fixture(scope="module")
+def site(make_instance: Callable[..., Instance]) -> Instance:
+    return make_instance("cluster")
+
+
+@pytest.fixture
+def own(site: Instance) -> Iterator[Connection]:
+    """A superuser's connection to an installation of this file's own, which tests may damage: the next apply mends it."""
+    migrate(site, "upgrade", "head")
+    with site.connect() as db:
+        db.execute("select after_hours.uninstall_jobs()")
+        db.execute("select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'")
+        reset(db)
+        yield db
+
+
+def migrate(site: Instance, *arguments: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments], cwd=REPO, capture_output=True, text=True,
+        env={**os.environ, "AFTER_HOURS_DSN": site.dsn()},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def missing(db: Connection) -> list[Any]:
+    return db.execute("select object, missing, next_command from after_hours.list_missing()").fetchall()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update public.after_hours_matches set user_a = gen_random_uuid()",
+        "update public.after_hours_matches set created_at = now() - interval '1 year'",
+        "update public.after_hours_messages set body = ''",
+        "update public.after_hours_sessions set user_id = gen_random_uuid()",
+        "delete from public.after_hours_messages",
+        "truncate public.after_hours_sessions",
+        "lock table public.after_hours_matches in exclusive mode",
+        "create trigger t after insert on public.after_hours_matches for each row execute function suppress_redundant_updates_trigger()",
+    ],
+)
+def test_the_application_writes_its_columns_and_nothing_else(
+    db: Connection, connect: Callable[..., Connection], statement: str
+) -> None:
+    make_match(db)
+    app = connect("after_hours_app")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+        app.execute(statement.encode())
+    app.execute("update public.after_hours_matches set expires_at = expires_at, converted_to_match_id = null")
+    app.execute("select from public.after_hours_matches for update")
+
+
+def test_a_match_that_the_application_dates_back_stays(db: Connection, connect: Callable[..., Connection]) -> None:
+    """Its user is under hold; the match is new, and its expiry is written as long past."""
+    match = make_match(db, days=-1)
+    db.execute("update public.after_hours_matches set created_at = now()")
+    db.execute("select after_hours.place_user_hold(user_a, 'legal', 'a court') from public.after_hours_matches")
+    app = connect("after_hours_app")
+    app.execute("update public.after_hours_matches set expires_at = now() - interval '31 days'")
+    db.execute("call after_hours.purge()")
+    assert ids(db) == {match}
+
+
+@pytest.mark.parametrize("role", ["jobs", "app", "relay", "push", "moderator", "dba", "eraser"])
+def test_nobody_else_creates_anything_in_our_schema(
+    db: Connection, connect: Callable[..., Connection], role: str
+) -> None:
+    with connect() as seat:
+        seat.execute(f"set session authorization after_hours_{role}".encode())
+        for statement in (
+            "create function after_hours.announce_due(p text) returns int language sql as 'select 1'",
+            "create view after_hours.mine as select 1",
+            "create table after_hours.mine (i int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                seat.execute(statement.encode())
+
+
+def test_what_default_privileges_give_is_taken_back(own: Connection, site: Instance) -> None:
+    migrate(site, "downgrade", "base")
+    own.execute(
+        "do $$ begin create role report_ro; exception when duplicate_object then null; end $$;"
+        " alter default privileges grant all on tables to report_ro; alter default privileges grant all on sequences to report_ro;"
+        " alter default privileges grant execute on functions to report_ro"
+    )
+    try:
+        migrate(site, "upgrade", "head")
+        own.execute("drop table if exists public.after_hours_control; create table public.after_hours_control (i int)")
+        assert value(own, "select has_table_privilege('report_ro', 'public.after_hours_control', 'delete')"), (
+            "it can fail"
+        )
+        theirs = """
+            select c.relname from pg_class as c cross join aclexplode(c.relacl) as x
+            where c.relnamespace = 'after_hours'::regnamespace and x.grantee = 'report_ro'::regrole
+            union all
+            select p.proname from pg_proc as p cross join aclexplode(p.proacl) as x
+            where p.pronamespace = 'after_hours'::regnamespace and x.grantee = 'report_ro'::regrole
+        """
+        assert own.execute(theirs.encode()).fetchall() == []
+    finally:
+        own.execute("alter default privileges revoke all on tables from report_ro")
+        own.execute("alter default privileges revoke all on sequences from report_ro")
+        own.execute("alter default privileges revoke execute on functions from report_ro")
+        own.execute("drop owned by report_ro; drop table public.after_hours_control")
+        own.execute("drop role report_ro")
+
+
+def test_what_is_given_by_hand_is_named(own: Connection) -> None:
+    own.execute("create role grafana; grant usage on schema after_hours to grafana")
+    try:
+        own.execute(
+            "grant select on after_hours.lateness to grafana; grant delete on after_hours.evidence_chain to grafana"
+        )
+        named = "select subject, finding from after_hours.list_exposures() where not ok order by subject"
+        assert [tuple(row) for row in own.execute(named).fetchall()] == [
+            ("exposure of schema after_hours", "grafana: usage"),
+            ("exposure of tables and views of after_hours", "grafana: delete, select"),
+        ]
+        drift = "select identity, drift from after_hours.sql_drift"
+        assert [tuple(row) for row in own.execute(drift).fetchall()] == [
+            ("after_hours.lateness", "owner, rights or comment changed by hand")
+        ]
+    finally:
+        own.execute("drop owned by grafana; drop role grafana")
+
+
+def test_a_hardening_script_stops_nothing(own: Connection, site: Instance) -> None:
+    own.execute("revoke all on schema public from public; revoke all on database after_hours from public")
+    try:
+        assert missing(own) == []
+        own.execute("grant pg_monitor to after_hours_jobs")
+        for role in ("after_hours_jobs", "after_hours_app", "after_hours_relay", "after_hours_push"):
+            with site.connect(role) as seat:
+                if role == "after_hours_jobs":
+                    seat.execute("select after_hours.announce_due()")
+                    seat.execute("call after_hours.purge()")
+                    seat.execute("call after_hours.housekeeping()")
+                elif role == "after_hours_app":
+                    seat.execute("select after_hours.start_session(gen_random_uuid())")
+                elif role == "after_hours_relay":
+                    seat.execute("select * from after_hours.relay_events(null)")
+    finally:
+        own.execute("grant usage on schema public to public; grant connect, temp on database after_hours to public")
+
+
+def test_another_owner_is_named_and_mended(own: Connection, site: Instance) -> None:
+    own.execute("reassign owned by after_hours_owner to postgres")
+    objects = [row.object for row in missing(own)]
+    assert "schema after_hours" in objects
+    assert "table after_hours.events" in objects
+    assert value(own, "select count(*) from after_hours.sql_drift where drift ~ '^owner'") > 100
+    assert not value(own, "select ok from after_hours.health where check_name = 'sql_drift'")
+    migrate(site, "upgrade", "head")
+    assert missing(own) == []
+    assert own.execute("select * from after_hours.sql_drift").fetchall() == []
+
+
+def test_a_right_that_was_taken_is_named_and_given_again(own: Connection, site: Instance) -> None:
+    own.execute("revoke update on public.after_hours_matches from after_hours_app")
+    own.execute("revoke select on public.after_hours_sessions from after_hours_owner")
+    own.execute("revoke select on after_hours.holds from after_hours_moderator")
+    assert {(row.object, row.missing) for row in missing(own)} == {
+        ("public.after_hours_matches", "update (converted_to_match_id) for after_hours_app"),
+        ("public.after_hours_matches", "update (expires_at) for after_hours_app"),
+        ("public.after_hours_sessions", "select for after_hours_owner"),
+        ("after_hours.holds", "select for after_hours_moderator"),
+    }
+    for row in missing(own):
+        own.execute(row.next_command.encode())
+    assert missing(own) == []
+    own.execute("revoke update on public.after_hours_matches from after_hours_app")
+    migrate(site, "upgrade", "head")
+    assert missing(own) == []
