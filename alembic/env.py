@@ -17,7 +17,7 @@ from alembic import context
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from apply import SQL, install_text, read, stored_text, tree_hash
-from routines import install
+from routines import install, latest
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
@@ -37,6 +37,10 @@ SETTINGS = (
 # The application may use Alembic with its defaults: its alembic_version is never touched.
 VERSION_TABLE, VERSION_SCHEMA = "after_hours_alembic_version", "public"
 SCHEDULER = os.environ.get("AFTER_HOURS_SCHEDULER", "pg_cron")  # ticker: a first installation without pg_cron
+MAKE_VERSIONS = (
+    f"create table if not exists {VERSION_SCHEMA}.{VERSION_TABLE} (version_num varchar(32) primary key)".encode()
+)
+STAMP = "insert into public.after_hours_alembic_version values (%s)"
 KEY = 716253841  # of an advisory lock; random
 # Without parameters: by the extended protocol the last statement would keep its snapshot, for which CREATE INDEX
 # CONCURRENTLY waits.
@@ -154,6 +158,18 @@ def text_after_downgrade(
     )
 
 
+def stamp(connection: psycopg.Connection[Any]) -> None:
+    """Make the table of revisions again from the ledger: a tool of the application may drop or empty it."""
+    if connection.execute("select to_regclass('after_hours.sql_ledger')").fetchone() == (None,):
+        return
+    connection.execute(MAKE_VERSIONS)
+    if connection.execute(f"select from {VERSION_SCHEMA}.{VERSION_TABLE}".encode()).fetchone() is None:
+        revision, _ = latest(connection)
+        if revision:
+            connection.execute(STAMP, (revision,))
+            print(f"NOTICE: {VERSION_TABLE} was empty: this database is at revision {revision}", file=sys.stderr)
+
+
 def run_offline(name: str, target: str) -> None:
     context.configure(
         dialect_name="postgresql",
@@ -164,6 +180,7 @@ def run_offline(name: str, target: str) -> None:
     print(f"set {SETTINGS[0]};\n")
     if name == "upgrade":
         print(read(SQL / "preflight.sql"))
+        print(read(SQL / "roles.sql"))
     context.run_migrations()
     if name == "upgrade":
         text = install_text()
@@ -179,11 +196,20 @@ def run_offline(name: str, target: str) -> None:
 
 def run_online(name: str, target: str) -> None:
     script = ScriptDirectory.from_config(context.config)
+    with connect() as raw:
+        if name == "downgrade" and raw.execute("select to_regnamespace('after_hours')").fetchone() == (None,):
+            context.config.attributes["nothing"] = True  # whatever the table of revisions says
+            raw.execute(f"drop table if exists {VERSION_SCHEMA}.{VERSION_TABLE}".encode())
+            return
     if name == "upgrade":
         with connect() as raw:
             raw.execute(read(SQL / "preflight.sql").encode())
         if context.config.attributes.get("preflight_only"):
             return
+        with connect() as raw:
+            raw.execute(read(SQL / "roles.sql").encode())
+    with connect() as raw:
+        stamp(raw)
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
     with engine.connect() as connection:
         context.configure(

@@ -22,6 +22,15 @@ begin
     loop
         execute v_row.statement;
     end loop;
+    -- who could change the table of revisions could make the next upgrade repeat or leave out some
+    for v_row in
+        select distinct case when x.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(x.grantee)) end as grantee
+        from pg_class as c
+        cross join lateral aclexplode(c.relacl) as x
+        where c.oid = to_regclass('public.after_hours_alembic_version') and x.grantee <> c.relowner
+    loop
+        execute format('revoke all on public.after_hours_alembic_version from %s', v_row.grantee);
+    end loop;
 end
 $$;
 

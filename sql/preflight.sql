@@ -16,6 +16,9 @@ declare
     v_jobs_by_admin boolean := false;
     v_has_cron boolean;
     v_is_ticker boolean;
+    v_is_installed boolean := false;
+    v_is_readable boolean;
+    v_revision text;
     v_cron_in text;
     v_table record;
     v_row record;
@@ -69,7 +72,10 @@ begin
     -- Roles. A missing one is created by the first revision if this role has CREATEROLE. Three of them will own our
     -- objects: their rights must be usable here, and from PostgreSQL 16 on SET ROLE as well; being a member is not enough.
     v_is_ticker := coalesce(current_setting('after_hours.scheduler', true), '') = 'ticker';
-    if to_regclass('after_hours.settings') is not null then
+    v_is_readable := exists (
+        select from pg_catalog.pg_namespace as n where n.nspname = 'after_hours' and has_schema_privilege(n.oid, 'usage')
+    );
+    if v_is_readable and to_regclass('after_hours.settings') is not null and has_table_privilege('after_hours.settings', 'select') then
         execute 'select scheduler = ''ticker'' from after_hours.settings' into v_is_ticker;
     end if;
     v_can := v_super or (c_version < 160000 and v_createrole) or pg_has_role('pg_monitor', 'member with admin option');
@@ -191,6 +197,50 @@ begin
         v_lines := v_lines || format('grant usage on schema cron to %I with grant option;', c_me);
     end if;
 
+    -- An installation that is there: what its revisions made may be gone since, and after a restore it may be somebody else's.
+    if v_is_readable and to_regclass('after_hours.sql_ledger') is not null and has_table_privilege('after_hours.sql_ledger', 'select') then
+        execute 'select l.revision from after_hours.sql_ledger as l order by l.id desc limit 1' into v_revision;
+        v_is_installed := v_revision is not null;
+    end if;
+    if to_regclass('public.after_hours_alembic_version') is not null
+        and has_table_privilege('public.after_hours_alembic_version', 'select') then
+        execute 'select coalesce(max(v.version_num), $1) from public.after_hours_alembic_version as v' into v_revision using v_revision;
+    end if;
+    for v_row in
+        select o.what, pg_get_userbyid(o.owner) as owner
+        from (
+            select 'schema after_hours' as what, n.nspowner as owner from pg_catalog.pg_namespace as n where n.nspname = 'after_hours'
+            union all
+            select format('%s %s', case c.relkind when 'v' then 'view' else 'table' end, c.oid::regclass), c.relowner
+            from pg_catalog.pg_class as c
+            where c.relnamespace = to_regnamespace('after_hours') and c.relkind in ('r', 'v')
+            union all
+            select 'routine ' || p.oid::regprocedure, p.proowner
+            from pg_catalog.pg_proc as p
+            where p.pronamespace = to_regnamespace('after_hours')
+        ) as o
+        where not v_super and not pg_has_role(o.owner, 'usage') and pg_get_userbyid(o.owner) not in (
+            'after_hours_owner', 'after_hours_jobs', 'after_hours_eraser' -- asked for above
+        )
+    loop
+        v_groups := v_groups || c_admin;
+        v_lines := v_lines || format('alter %s owner to after_hours_owner; -- it belongs to %s', v_row.what, v_row.owner);
+    end loop;
+    for v_row in
+        select w.name, w.ddl
+        from (
+            values
+            ('after_hours_sessions_deadline_idx', 'public.after_hours_sessions (least(ended_at, expires_at), id)'),
+            ('after_hours_sessions_user_idx', 'public.after_hours_sessions (user_id, expires_at)'),
+            ('after_hours_matches_overdue_idx', 'public.after_hours_matches (expires_at, id) where converted_to_match_id is null')
+        ) as w (name, ddl)
+        where v_is_installed and v_revision >= '0002' and to_regclass('public.' || w.name) is null
+            and to_regclass('public.after_hours_sessions') is not null and to_regclass('public.after_hours_matches') is not null
+    loop
+        v_groups := v_groups || c_owner;
+        v_lines := v_lines || format('create index concurrently %I on %s; -- it was there', v_row.name, v_row.ddl);
+    end loop;
+
     -- The application's tables, where they exist: their place, kind, owner, columns, keys.
     for v_table in
         select w.tab, c.oid, c.relkind, c.relowner, c.relrowsecurity, to_regclass(w.tab) as by_path,
@@ -258,6 +308,10 @@ begin
             where w.tab = v_table.tab
         loop
             if v_row.has is null and v_row.is_needed is null then
+                if v_is_installed then
+                    v_groups := v_groups || c_owner;
+                    v_lines := v_lines || format('alter table public.%I add column %I %s; -- it was there', v_table.tab, v_row.col, v_row.typ);
+                end if;
                 continue;
             end if;
             if v_row.has is distinct from v_row.typ and not (v_row.typ = 'text' and coalesce(v_row.has, '') like 'character varying%')

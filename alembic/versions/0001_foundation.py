@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "ceaaecb8afbee5961ebca04b98ccd7af2613863b28257cfc52c2e35048ba0d02"
+SHA256 = "abe3ea907aed8d5b30f5c04a9218ba744750eed91da89040e7cd4141266974c0"
 
 
 def upgrade() -> None:

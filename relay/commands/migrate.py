@@ -76,11 +76,18 @@ def migrate(target: str, ticker: bool, wait: float, yes: bool) -> None:
     if ticker:
         os.environ["AFTER_HOURS_SCHEDULER"] = "ticker"
     if target == "base" and not yes:
-        click.confirm("This removes schema after_hours with holds, evidence and events. Go on?", abort=True)
+        click.confirm(
+            "This removes schema after_hours with its events; holds, blocks, settings and evidence wait for the next "
+            "installation. Go on?",
+            abort=True,
+        )
     with told():
         config = configured("upgrade" if target == "head" else "downgrade", target)
         config.attributes["wait"] = wait
         (command.upgrade if target == "head" else command.downgrade)(config, target)
+    if config.attributes.get("nothing"):
+        click.echo("nothing to remove: there is no schema after_hours in this database")
+        return
     click.echo({"head": "installed; next: after-hours doctor", "-1": "one revision back", "base": "removed"}[target])
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.conftest import reset
-from tests.helpers import REPO
+from tests.helpers import REPO, find_tool
 from tests.sql.purge_helpers import ids, make_match, value
 
 if TYPE_CHECKING:
@@ -193,3 +193,72 @@ def test_a_right_that_was_taken_is_named_and_given_again(own: Connection, site: 
     own.execute("revoke update on public.after_hours_matches from after_hours_app")
     migrate(site, "upgrade", "head")
     assert missing(own) == []
+
+
+def test_a_dump_without_owners_and_privileges_is_mended_by_an_upgrade(own: Connection, site: Instance) -> None:
+    """As restored by a superuser into a cluster that has never seen our roles: they are made, all is theirs again."""
+    own.execute("select after_hours.place_user_hold(gen_random_uuid(), 'legal', 'a court')")
+    dump = subprocess.run(
+        [str(find_tool("pg_dump")), "--no-owner", "--no-privileges", "-N", "cron", site.dsn()], check=True, capture_output=True, text=True
+    ).stdout  # fmt: skip
+    tables = "public.after_hours_messages, public.after_hours_matches, public.after_hours_sessions"
+    own.execute(f"drop schema after_hours cascade; drop table {tables}, public.after_hours_alembic_version".encode())
+    for role in ("owner", "eraser", "jobs", "app", "relay", "push", "moderator", "dba"):
+        own.execute(f"drop owned by after_hours_{role} cascade; drop role after_hours_{role}".encode())
+    subprocess.run(
+        [str(find_tool("psql")), "-X", "-q", site.dsn()], input=dump, check=True, capture_output=True, text=True
+    )
+    own.execute("update public.after_hours_alembic_version set version_num = version_num")
+    migrate(site, "upgrade", "head")
+    assert missing(own) == []
+    assert own.execute("select * from after_hours.sql_drift").fetchall() == []
+    assert value(own, "select count(*) from after_hours.holds") == 1
+    assert (
+        value(own, "select pg_get_userbyid(proowner) from pg_proc where proname = 'delete_rows'")
+        == "after_hours_eraser"
+    )
+    assert value(own, "select after_hours.is_copy()")
+
+
+@pytest.mark.parametrize("loss", ["truncate", "drop table"])
+def test_the_table_of_revisions_may_be_lost(own: Connection, site: Instance, loss: str) -> None:
+    own.execute("create role anon nologin; grant all on public.after_hours_alembic_version to anon")
+    try:
+        assert "anon" in str(own.execute("select * from after_hours.list_exposures()").fetchall())
+        own.execute("delete from after_hours.sql_objects")  # else there is nothing to apply
+        migrate(site, "upgrade", "head")
+        assert not value(own, "select has_table_privilege('anon', 'public.after_hours_alembic_version', 'truncate')")
+        revision = value(own, "select version_num from public.after_hours_alembic_version")
+        own.execute(f"{loss} public.after_hours_alembic_version".encode())
+        migrate(site, "upgrade", "head")
+        assert value(own, "select version_num from public.after_hours_alembic_version") == revision
+        own.execute(f"{loss} public.after_hours_alembic_version".encode())
+        migrate(site, "downgrade", "base")
+        assert value(own, "select to_regnamespace('after_hours')") is None
+        result = subprocess.run(
+            [sys.executable, "-m", "relay", "migrate", "--to", "base", "--yes"], cwd=REPO, capture_output=True, text=True,
+            env={**os.environ, "AFTER_HOURS_DSN": site.dsn()},
+        )  # fmt: skip
+        assert (result.returncode, result.stdout) == (
+            0,
+            "nothing to remove: there is no schema after_hours in this database\n",
+        )
+    finally:
+        migrate(site, "upgrade", "head")
+        own.execute("drop owned by anon; drop role anon")
+
+
+def test_what_a_schema_tool_dropped_is_asked_for(own: Connection, site: Instance) -> None:
+    own.execute("alter table public.after_hours_sessions drop column end_reason cascade")
+    own.execute("drop index public.after_hours_sessions_deadline_idx, public.after_hours_matches_overdue_idx")
+    result = subprocess.run(
+        [sys.executable, "-m", "relay", "preflight"], cwd=REPO, capture_output=True, text=True,
+        env={**os.environ, "AFTER_HOURS_DSN": site.dsn()},
+    )  # fmt: skip
+    statements = [line.strip() for line in result.stderr.splitlines() if "-- it was there" in line]
+    assert len(statements) == 3, result.stderr
+    for statement in statements:
+        own.execute(statement.encode())
+    migrate(site, "upgrade", "head")
+    assert missing(own) == []
+    assert value(own, "select ok from after_hours.health where check_name = 'indexes'")
