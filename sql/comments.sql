@@ -35,6 +35,8 @@ comment on column after_hours.settings.brake_floor_messages is '… and this num
 comment on table after_hours.settings_log is 'Who changed which setting, when, with the old and the new value.';
 comment on table after_hours.pauses is
 'Pauses of jobs, each with an end, a reason and its author. Written by pause_job() and resume_job().';
+comment on column after_hours.settings.accepted_publications is
+'Publications and subscriptions of the application''s tables that are meant so: doctor() accepts them.';
 comment on column after_hours.settings.scheduler is
 'pg_cron, or ticker: after-hours tick runs the jobs, on a server without pg_cron. Set at installation (after-hours migrate --ticker).';
 comment on table after_hours.tickers is 'The processes after-hours tick, as they last reported.';

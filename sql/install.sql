@@ -191,6 +191,7 @@ set local lock_timeout = '200ms'; -- views: who reads them waits behind us, no l
 \ir health/list_exposures.sql
 \ir health/examine_dependencies.sql
 \ir health/examine_tables.sql
+\ir health/examine_replication.sql
 \ir health/doctor.sql
 \ir health/help.sql
 

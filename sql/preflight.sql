@@ -44,7 +44,7 @@ begin
     if current_setting('server_encoding') <> 'UTF8' then
         v_groups := v_groups || c_you;
         v_lines := v_lines || format(
-            'choose a database with encoding UTF8, this one has %s: create database … encoding ''UTF8'' template template0;',
+            'choose a database with encoding UTF8, this one has %s: create database ... encoding ''UTF8'' template template0;',
             current_setting('server_encoding')
         );
     end if;

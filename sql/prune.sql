@@ -5,20 +5,20 @@ do $$
 declare
     v_stray record;
     v_theirs text[] := '{}';
-    v_me xid := pg_current_xact_id()::xid;
+    v_me xid := pg_current_xact_id()::xid; -- savepoints (ON_ERROR_ROLLBACK of a psqlrc) have later ones
     v_unchanged text[] := coalesce(nullif(current_setting('after_hours.unchanged', true), ''), '{}');
 begin
     perform set_config('search_path', 'pg_catalog, pg_temp', true); -- as list_sql_objects() names things
     for v_stray in
         select 'routine' as kind, p.oid::regprocedure::text as identity, pg_get_userbyid(p.proowner) as owner
         from pg_catalog.pg_proc as p
-        where p.pronamespace = 'after_hours'::regnamespace and p.xmin <> v_me
+        where p.pronamespace = 'after_hours'::regnamespace and age(p.xmin) > age(v_me)
             and p.oid::regprocedure::text <> all (v_unchanged)
         union all
         select 'view', c.oid::regclass::text, pg_get_userbyid(c.relowner)
         from pg_catalog.pg_class as c
         join pg_catalog.pg_rewrite as r on r.ev_class = c.oid
-        where c.relnamespace = 'after_hours'::regnamespace and c.relkind = 'v' and r.xmin <> v_me
+        where c.relnamespace = 'after_hours'::regnamespace and c.relkind = 'v' and age(r.xmin) > age(v_me)
             and c.oid::regclass::text <> all (v_unchanged)
     loop
         if v_stray.owner in ('after_hours_owner', 'after_hours_jobs', 'after_hours_eraser') then

@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "abe3ea907aed8d5b30f5c04a9218ba744750eed91da89040e7cd4141266974c0"
+SHA256 = "029195e9fb1b75ed5ee773ac06b0eae1452cecae8d0126575096af0dc0d68013"
 
 
 def upgrade() -> None:

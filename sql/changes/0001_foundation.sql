@@ -131,6 +131,7 @@ create table after_hours.settings (
     brake_days integer not null default 5 check (brake_days between 1 and 365),
     brake_floor_matches bigint not null default 1000 check (brake_floor_matches between 0 and 1000000000000),
     brake_floor_messages bigint not null default 100000 check (brake_floor_messages between 0 and 1000000000000),
+    accepted_publications text[] not null default '{}',
     scheduler text not null default 'pg_cron' check (scheduler in ('pg_cron', 'ticker'))
 );
 insert into after_hours.settings (scheduler)

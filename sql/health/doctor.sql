@@ -16,7 +16,7 @@ begin
     select f.check_name, f.ok, f.detail, f.next_command
     from after_hours.run_checks(array[
         'examine_server', 'examine_pg_cron', 'examine_jobs', 'examine_access', 'list_exposures', 'examine_dependencies', 'examine_tables',
-        'check_sql_drift', 'check_indexes'
+        'examine_replication', 'check_sql_drift', 'check_indexes'
     ]) as f
     order by f.ok, f.check_name;
 end

@@ -15,7 +15,7 @@ declare
     v_status text;
 begin
     -- Purpose: end a pass over everything overdue: start another pass over what was locked (at most 5 passes), or end the
-    --          run: as succeeded only if nothing overdue is left except failed matches (see not_purged). p_limit 0: the
+    --          run: as succeeded only if nothing overdue is left except failed matches (see not_purged), and not if all failed. p_limit 0: the
     --          brake has stopped the run.
     -- Returns: again, succeeded, partial or braked.
     -- Locks:   the run's row.
@@ -43,7 +43,13 @@ begin
         where r.id = p_run_id;
         return 'again';
     end if;
-    v_status := case when v_left = 0 then 'succeeded' when p_limit = 0 then 'braked' else 'partial' end;
+    v_status := case
+        -- everything was set aside, for the first time: no success; the catch-up tries again
+        when v_left = 0 and v_run.matches = 0 and v_run.match_id is null and exists (
+            select from after_hours.purge_failures as f where f.run_id = p_run_id and f.attempts = 1
+        ) then 'partial'
+        when v_left = 0 then 'succeeded'
+        when p_limit = 0 then 'braked' else 'partial' end;
     perform after_hours.finish_purge_run(p_run_id, v_status, concat_ws(
         '; ',
         case

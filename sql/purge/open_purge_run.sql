@@ -33,17 +33,20 @@ begin
     lock table only public.after_hours_matches, public.after_hours_messages, after_hours.holds in access share mode;
     perform after_hours._assert_tables();
 
-    if p_match_id is not null and not exists (select from public.after_hours_matches as m where m.id = p_match_id) then
-        if after_hours.purged_at(p_match_id) is not null then
+    if p_match_id is not null then -- an IF of its own: row security makes the look an error, and brake() says so in words
+        perform after_hours.assert_row_visibility();
+        if not exists (select from public.after_hours_matches as m where m.id = p_match_id) then
+            if after_hours.purged_at(p_match_id) is not null then
+                raise exception using
+                    errcode = 'AH004',
+                    message = format('match %s was purged at %s', p_match_id, after_hours.iso_utc(after_hours.purged_at(p_match_id))),
+                    hint = format('select * from after_hours.deletion_receipt(%L);', p_match_id);
+            end if;
             raise exception using
-                errcode = 'AH004',
-                message = format('match %s was purged at %s', p_match_id, after_hours.iso_utc(after_hours.purged_at(p_match_id))),
-                hint = format('select * from after_hours.deletion_receipt(%L);', p_match_id);
+                errcode = 'AH003',
+                message = format('there is no match %s', p_match_id),
+                hint = 'select * from after_hours.purge_preview(); shows what is due.';
         end if;
-        raise exception using
-            errcode = 'AH003',
-            message = format('there is no match %s', p_match_id),
-            hint = 'select * from after_hours.purge_preview(); shows what is due.';
     end if;
 
     -- one at a time

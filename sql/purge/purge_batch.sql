@@ -220,7 +220,9 @@ begin
         else '0'
     end;
     v_next := after_hours.next_batch_size(
-        v_run.batch_size, v_run.batch_messages, cardinality(v_picked), v_busy, matches, messages,
+        v_run.batch_size, v_run.batch_messages, cardinality(v_picked), v_busy,
+        case when v_busy = 0 then greatest(matches, v_seen) else matches end, -- many held ones are walked through in large steps
+        messages,
         v_elapsed, v_settings.purge_batch_target, v_settings.purge_batch_max
     );
     update after_hours.purge_runs as r

@@ -190,3 +190,9 @@ def test_whoever_reads_the_application_s_tables_looks_what_they_are(db: Connecti
         r"_assert_tables|assert_access|assert_row_visibility|_share_tables|list_upcoming|-- Access:  internal"
     )
     assert [row.name for row in routines if not looks.search(row.prosrc.split("\nexception\n")[0])] == []
+
+
+@pytest.mark.parametrize("name", ["preflight.sql", "roles.sql"])
+def test_what_is_said_before_the_encoding_is_known_is_ascii(name: str) -> None:
+    """A database of another encoding is refused in words; a server can't convert every text into it."""
+    assert (SQL / name).read_text().isascii()

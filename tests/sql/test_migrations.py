@@ -539,14 +539,16 @@ def test_sql_prints_everything(shared: Migrated) -> None:
         assert part in printed
 
 
-def test_printed_sql_installs(empty: Migrated, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rollback", ["off", "on"])
+def test_printed_sql_installs(empty: Migrated, tmp_path: Path, rollback: str) -> None:
+    """Also with a savepoint before each statement, as a psqlrc may have it."""
     empty.alembic("upgrade", "head")
     by_alembic = empty.schema()
     empty.alembic("downgrade", "base")
     empty.query("drop table public.after_hours_alembic_version")
     script = tmp_path / "all.sql"
     script.write_text(empty.alembic("upgrade", "head", "--sql").stdout)
-    result = empty.psql("-f", str(script))
+    result = empty.psql("-v", f"ON_ERROR_ROLLBACK={rollback}", "-f", str(script))
     assert result.returncode == 0, result.stderr
     assert empty.schema() == by_alembic
     assert f"{HEAD} (head)" in empty.alembic("current").stdout

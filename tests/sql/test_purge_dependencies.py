@@ -134,7 +134,7 @@ def test_a_soft_delete_trigger_keeps_the_whole_match(theirs: Connection, table: 
     matches = {make_match(theirs) for _ in range(5)}
     empty = make_match(theirs, messages=0)
     run = purge(theirs)
-    assert run.status == "succeeded"
+    assert run.status == ("partial" if table == "matches" else "succeeded"), "all set aside is no success"
     assert ids(theirs) - {empty} == matches
     assert all(messages_of(theirs, match) == 3 for match in matches)
     rows = staying(theirs)
@@ -195,7 +195,7 @@ def test_a_deferred_trigger_speaks_in_the_batch_not_at_the_commit(theirs: Connec
     )
     match = make_match(theirs)
     run = purge(theirs)
-    assert (run.status, run.failed) == ("succeeded", 1)
+    assert (run.status, run.failed) == ("partial", 1)
     assert messages_of(theirs, match) == 3
     assert "objection" in staying(theirs)[match].detail
 
