@@ -262,3 +262,17 @@ def test_what_a_schema_tool_dropped_is_asked_for(own: Connection, site: Instance
     migrate(site, "upgrade", "head")
     assert missing(own) == []
     assert value(own, "select ok from after_hours.health where check_name = 'indexes'")
+
+
+def test_a_check_that_its_owner_has_altered_is_not_run_with_our_rights(own: Connection, site: Instance) -> None:
+    """The jobs' role owns some: as SECURITY INVOKER and with another path it would run as after_hours_owner."""
+    own.execute(
+        "set session authorization after_hours_jobs; alter function after_hours.check_jobs() security invoker;"
+        " alter function after_hours.check_jobs() set search_path = public; reset session authorization"
+    )
+    row = own.execute("select ok, detail from after_hours.health where check_name = 'jobs'").fetchall()[0]
+    assert (row.ok, row.detail) == (False, "is not run: somebody has altered after_hours.check_jobs()")
+    assert "check_jobs" in str(own.execute("select * from after_hours.sql_drift").fetchall())
+    migrate(site, "upgrade", "head")
+    row = own.execute("select detail from after_hours.health where check_name = 'jobs'").fetchall()[0]
+    assert "altered" not in row.detail
