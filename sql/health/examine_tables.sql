@@ -5,7 +5,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Purpose: examine the application's tables: vacuum, indexes, inheritance.
+    -- Purpose: examine the application's tables: owner, vacuum, indexes, inheritance.
     -- Returns: a row per table, one per invalid index, one per child or parent table.
     -- Locks:   none; reads the catalog.
     -- Access:  internal.
@@ -26,6 +26,11 @@ as $$
         select coalesce(array_to_string(c.reloptions, ',') ~ 'autovacuum_vacuum_scale_factor', false)
             or c.reltuples < 100000 as is_tuned
     ) as w
+    union all
+    select
+        'owner of ' || c.oid::regclass, true,
+        format('%s: a service that connects as this role is bound by no grant of ours, see SECURITY.md', c.relowner::regrole), null
+    from tables as c
     union all
     select
         'index ' || i.indexrelid::regclass, false, 'invalid: a CREATE INDEX CONCURRENTLY was interrupted',
