@@ -4,7 +4,7 @@ declare
     v_row record;
 begin
     perform set_config('client_min_messages', 'error', true); -- a grant that we may not give is a WARNING if the right is there
-    for v_row in select l.* from after_hours.list_rights() as l where not l.is_granted loop
+    for v_row in select l.* from after_hours.list_rights() as l where not l.is_granted order by l.object, l.grantee, l.privilege loop
         begin
             execute v_row.statement;
         exception when insufficient_privilege then
