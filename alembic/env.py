@@ -17,6 +17,7 @@ from alembic import context
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from apply import SQL, install_text, read, stored_text, tree_hash
+from psycopg import sql
 from routines import install, latest
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import DBAPIError
@@ -37,10 +38,7 @@ SETTINGS = (
 # The application may use Alembic with its defaults: its alembic_version is never touched.
 VERSION_TABLE, VERSION_SCHEMA = "after_hours_alembic_version", "public"
 SCHEDULER = os.environ.get("AFTER_HOURS_SCHEDULER", "pg_cron")  # ticker: a first installation without pg_cron
-MAKE_VERSIONS = (
-    f"create table if not exists {VERSION_SCHEMA}.{VERSION_TABLE} (version_num varchar(32) primary key)".encode()
-)
-STAMP = "insert into public.after_hours_alembic_version values (%s)"
+VERSIONS = sql.Identifier(VERSION_SCHEMA, VERSION_TABLE)
 KEY = 716253841  # of an advisory lock; random
 # Without parameters: by the extended protocol the last statement would keep its snapshot, for which CREATE INDEX
 # CONCURRENTLY waits.
@@ -160,14 +158,14 @@ def text_after_downgrade(
 
 def stamp(connection: psycopg.Connection[Any]) -> None:
     """Make the table of revisions again from the ledger: a tool of the application may drop or empty it."""
-    if connection.execute("select to_regclass('after_hours.sql_ledger')").fetchone() == (None,):
+    revision, _ = latest(connection)
+    if not revision:
         return
-    connection.execute(MAKE_VERSIONS)
-    if connection.execute(f"select from {VERSION_SCHEMA}.{VERSION_TABLE}".encode()).fetchone() is None:
-        revision, _ = latest(connection)
-        if revision:
-            connection.execute(STAMP, (revision,))
-            print(f"NOTICE: {VERSION_TABLE} was empty: this database is at revision {revision}", file=sys.stderr)
+    made = sql.SQL("create table if not exists {} (version_num varchar(32) primary key)")
+    connection.execute(made.format(VERSIONS))
+    if connection.execute(sql.SQL("select from {}").format(VERSIONS)).fetchone() is None:
+        connection.execute(sql.SQL("insert into {} values (%s)").format(VERSIONS), (revision,))
+        print(f"NOTICE: {VERSION_TABLE} was empty: this database is at revision {revision}", file=sys.stderr)
 
 
 def run_offline(name: str, target: str) -> None:
@@ -197,18 +195,15 @@ def run_offline(name: str, target: str) -> None:
 def run_online(name: str, target: str) -> None:
     script = ScriptDirectory.from_config(context.config)
     with connect() as raw:
-        if name == "downgrade" and raw.execute("select to_regnamespace('after_hours')").fetchone() == (None,):
-            context.config.attributes["nothing"] = True  # whatever the table of revisions says
-            raw.execute(f"drop table if exists {VERSION_SCHEMA}.{VERSION_TABLE}".encode())
-            return
-    if name == "upgrade":
-        with connect() as raw:
+        if name == "upgrade":
             raw.execute(read(SQL / "preflight.sql").encode())
-        if context.config.attributes.get("preflight_only"):
-            return
-        with connect() as raw:
+            if context.config.attributes.get("preflight_only"):
+                return
             raw.execute(read(SQL / "roles.sql").encode())
-    with connect() as raw:
+        elif raw.execute("select to_regnamespace('after_hours')").fetchone() == (None,):
+            context.config.attributes["nothing"] = True  # whatever the table of revisions says
+            raw.execute(sql.SQL("drop table if exists {}").format(VERSIONS))
+            return
         stamp(raw)
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
     with engine.connect() as connection:

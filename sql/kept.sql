@@ -26,11 +26,12 @@ begin
         delete from after_hours_kept.holds as h
         where h.match_id is not null and not exists (select from public.after_hours_matches as m where m.id = h.match_id);
     end if;
-    alter table after_hours.settings disable trigger log_settings; -- nobody changes a policy here
+    alter table after_hours.settings disable trigger log_settings; -- these are no changes of policy
     for v_table in
         select c.relname
         from pg_class as c
-        where c.relnamespace = 'after_hours_kept'::regnamespace and c.relkind = 'r' and to_regclass('after_hours.' || c.relname) is not null
+        where c.relnamespace = 'after_hours_kept'::regnamespace and c.relkind = 'r'
+            and to_regclass('after_hours.' || c.relname) is not null
         order by c.relname <> 'purge_runs', c.relname -- which purge_batches references
     loop
         select string_agg(quote_ident(k.attname), ', '), min(k.attname) filter (where k.attidentity <> '')
@@ -44,11 +45,13 @@ begin
         ) then
             execute format('update after_hours.%1$I set (%2$s) = (select %2$s from after_hours_kept.%1$I)', v_table, v_columns);
         else
-            execute format('insert into after_hours.%1$I (%2$s) overriding system value select %2$s from after_hours_kept.%1$I', v_table, v_columns);
+            execute format('insert into after_hours.%1$I (%2$s) overriding system value select %2$s from after_hours_kept.%1$I',
+                v_table, v_columns);
         end if;
         if v_serial is not null then
             execute format('select setval(%L, o.last_value, o.is_called) from %s as o',
-                pg_get_serial_sequence('after_hours.' || v_table, v_serial), pg_get_serial_sequence('after_hours_kept.' || v_table, v_serial));
+                pg_get_serial_sequence('after_hours.' || v_table, v_serial),
+                pg_get_serial_sequence('after_hours_kept.' || v_table, v_serial));
         end if;
     end loop;
     alter table after_hours.settings enable trigger log_settings;

@@ -8,13 +8,16 @@ begin
         alter schema after_hours owner to after_hours_owner;
     end if;
     for v_row in
-        select format('alter %s after_hours.%I owner to after_hours_owner', case c.relkind when 'S' then 'sequence' else 'table' end, c.relname)
-            as statement
+        select
+            format('alter %s after_hours.%I owner to after_hours_owner', case c.relkind when 'S' then 'sequence' else 'table' end,
+                c.relname) as statement
         from pg_class as c
         where c.relnamespace = 'after_hours'::regnamespace and c.relkind in ('r', 'S') and c.relowner <> 'after_hours_owner'::regrole
             and not exists (select from pg_depend as d where d.objid = c.oid and d.deptype in ('a', 'i') and d.refobjsubid > 0)
         union all
-        select format('alter %s after_hours.%I owner to after_hours_owner', case t.typtype when 'd' then 'domain' else 'type' end, t.typname)
+        select
+            format('alter %s after_hours.%I owner to after_hours_owner', case t.typtype when 'd' then 'domain' else 'type' end,
+                t.typname)
         from pg_type as t
         left join pg_class as c on c.oid = t.typrelid
         where t.typnamespace = 'after_hours'::regnamespace and t.typowner <> 'after_hours_owner'::regrole
@@ -34,7 +37,7 @@ begin
 end
 $$;
 
--- Whoever owns the application's tables can do with them what they like: health says when that has become somebody else.
+-- The owner of the application's tables is bound by no grant: another one since the last apply is a row of health.
 insert into after_hours.noted_owners as n (tab, owner)
 select c.relname, pg_get_userbyid(c.relowner)
 from pg_class as c

@@ -197,7 +197,7 @@ begin
         v_lines := v_lines || format('grant usage on schema cron to %I with grant option;', c_me);
     end if;
 
-    -- An installation that is there: what its revisions made may be gone since, and after a restore it may be somebody else's.
+    -- An existing installation: what its revisions made may have been dropped since, and a restore may have given it another owner.
     if v_is_readable and to_regclass('after_hours.sql_ledger') is not null and has_table_privilege('after_hours.sql_ledger', 'select') then
         execute 'select l.revision from after_hours.sql_ledger as l order by l.id desc limit 1' into v_revision;
         v_is_installed := v_revision is not null;

@@ -30,7 +30,7 @@ begin
         end if;
     end loop;
 
-    -- A view or default that was made under another search_path would run, as whoever reads it, what others have made.
+    -- A view or default that was made under another search_path runs functions of others, with the rights of its reader.
     select string_agg(distinct format('%s uses %s', pg_describe_object(d.classid, d.objid, d.objsubid),
         pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)), '; ') as uses
     into v_stray
@@ -51,7 +51,7 @@ begin
         raise exception using
             errcode = 'AH046',
             message = 'objects of schema after_hours use what stands in other schemas: ' || v_stray.uses,
-            hint = 'Somebody made them by hand, or installed with another search_path. Drop the object of ours that is named, then: '
+            hint = 'They were made by hand, or under another search_path. Drop the object of ours that is named, then: '
                 'delete from after_hours.sql_ledger; and repeat the upgrade.';
     end if;
 

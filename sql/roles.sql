@@ -24,7 +24,7 @@ begin
             execute format('create role %I %s', v_role.rolname, v_role.kind);
             raise notice 'created role %', v_role.rolname;
         end if;
-        -- From PostgreSQL 16 on, whoever creates a role is a member without the use of its rights and without SET ROLE.
+        -- From PostgreSQL 16 on, the creator of a role is a member without the use of its rights and without SET ROLE.
         if v_role.is_owner and not pg_has_role(v_role.rolname, 'usage') then
             execute format('grant %I to %I', v_role.rolname, current_user);
         end if;

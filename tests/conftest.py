@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -51,6 +52,23 @@ class Instance:
         options.setdefault("autocommit", True)
         return psycopg.connect(self.dsn(role), row_factory=namedtuple_row, **options)
 
+    def alembic(self, *arguments: str, check: bool = True, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
+        """Run alembic for this instance. With check, a failure raises AssertionError with its output."""
+        result = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=cwd, env={**os.environ, "AFTER_HOURS_DSN": self.dsn()}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert not check or result.returncode == 0, result.stdout[:2000] + result.stderr
+        return result
+
+    def stop_jobs(self) -> None:
+        """Unschedule pg_cron's jobs and end those that run."""
+        with self.connect() as connection:
+            connection.execute("select after_hours.uninstall_jobs()")
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'"
+            )
+
 
 @pytest.fixture(scope="session")
 def make_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Instance]]:
@@ -72,11 +90,8 @@ def make_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 def instance(make_instance: Callable[..., Instance]) -> Instance:
     """PostgreSQL with the schema and without scheduled jobs, shared by the tests of a run."""
     made = make_instance("cluster")
+    made.stop_jobs()
     with made.connect() as connection:
-        connection.execute("select after_hours.uninstall_jobs()")
-        connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'"
-        )
         connection.execute("create role after_hours_stranger login")
     return made
 

@@ -1,4 +1,4 @@
-"""Roles, schema, the application's tables and the tables of the stored logic."""
+"""Schema, the application's tables and the tables of the stored logic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ revision = "0001"
 down_revision = None
 
 FILE = "0001_foundation.sql"
-SHA256 = "029195e9fb1b75ed5ee773ac06b0eae1452cecae8d0126575096af0dc0d68013"
+SHA256 = "5f0e15a7859262715e6d113c6abdd74c7bd730656e4c2b0284f9846fc83bca7e"
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
--- 0001: roles, schema, the application's tables (created or adopted) and the tables of the stored logic.
+-- 0001: schema, the application's tables (created or adopted) and the tables of the stored logic.
 -- Write-once: its sha256 stands in alembic/versions. One transaction; locks only what it alters.
 
 -- sql/preflight.sql has asked for everything that this needs, sql/roles.sql has made the roles.

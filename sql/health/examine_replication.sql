@@ -11,7 +11,7 @@ as $$
     -- Locks:   none; reads the catalog.
     -- Access:  internal.
     with published as (
-        select p.pubname, t.schemaname || '.' || t.tablename as name, p.pubdelete, p.pubupdate, c.relreplident,
+        select p.pubname, t.schemaname || '.' || t.tablename as name, p.pubdelete, p.pubupdate,
             case c.relreplident
                 when 'f' then true
                 when 'd' then exists (select from pg_index as i where i.indrelid = c.oid and i.indisprimary)

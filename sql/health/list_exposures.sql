@@ -7,7 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: who else has rights on the application's tables or on anything of ours: PUBLIC and roles that are
     --          neither ours, nor the owner, nor a member of one of these. Some services grant everything to web roles.
-    -- Returns: a row per table with such grants, and one each for all routines, tables, sequences and the schema of ours; a single row that is ok if there are none.
+    -- Returns: a row per table with such grants, and one each for all routines, tables, sequences and the schema of ours; a single
+    --          row that is ok if there are none.
     -- Locks:   none; reads the catalog.
     -- Access:  after_hours_dba.
     with granted as (

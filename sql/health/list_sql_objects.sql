@@ -11,8 +11,10 @@ as $$
     -- Locks:   none.
     -- Access:  after_hours_dba.
     select o.kind, o.identity, md5(o.definition),
-        md5(concat_ws('|', o.definition, o.owner::regrole, (select array_agg(a.item::text order by a.item::text) from unnest(o.rights) as a (item)), o.options::text,
-            o.comment))
+        md5(concat_ws(
+            '|', o.definition, o.owner::regrole, (select array_agg(a.item::text order by a.item::text) from unnest(o.rights) as a (item)),
+            o.options::text, o.comment
+        ))
     from (
         select 'routine', p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proowner, p.proacl, null::text[],
             obj_description(p.oid, 'pg_proc')

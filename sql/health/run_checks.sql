@@ -24,7 +24,7 @@ begin
         ) then
             check_name := regexp_replace(v_routine, '^(check|examine|list)_', '');
             ok := false;
-            detail := format('is not run: somebody has altered after_hours.%s()', v_routine);
+            detail := format('is not run: after_hours.%s() was altered by hand', v_routine);
             next_command := 'alembic upgrade head (or psql -1 -f sql/install.sql) restores it';
             return next;
             continue;

@@ -11,7 +11,7 @@ declare
 begin
     -- Purpose: raise an error if row security on the application's tables applies to our owner role: it would silently
     --          hide rows.
-    -- Returns: true, or raises AH015.
+    -- Returns: true, or raises AH015; AH047 if one of the tables is no plain table.
     -- Locks:   none.
     -- Access:  after_hours_dba, after_hours_jobs, after_hours_moderator.
     perform after_hours._assert_tables();

@@ -15,8 +15,8 @@ declare
     v_status text;
 begin
     -- Purpose: end a pass over everything overdue: start another pass over what was locked (at most 5 passes), or end the
-    --          run: as succeeded only if nothing overdue is left except failed matches (see not_purged), and not if all failed. p_limit 0: the
-    --          brake has stopped the run.
+    --          run: as succeeded only if nothing overdue is left except failed matches (see not_purged), and not if all
+    --          failed. p_limit 0: the brake has stopped the run.
     -- Returns: again, succeeded, partial or braked.
     -- Locks:   the run's row.
     -- Access:  internal.
@@ -49,7 +49,9 @@ begin
             select from after_hours.purge_failures as f where f.run_id = p_run_id and f.attempts = 1
         ) then 'partial'
         when v_left = 0 then 'succeeded'
-        when p_limit = 0 then 'braked' else 'partial' end;
+        when p_limit = 0 then 'braked'
+        else 'partial'
+    end;
     perform after_hours.finish_purge_run(p_run_id, v_status, concat_ws(
         '; ',
         case

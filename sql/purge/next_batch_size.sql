@@ -9,7 +9,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     -- Purpose: how many matches and messages the next batch of a run may take, so that it lasts p_target.
     --          p_batch_size, p_batch_messages: the limits of the batch just done; p_picked: matches locked, p_busy of
-    --          them not deleted because of other transactions; p_matches, p_messages: deleted (or walked through); p_max: most matches allowed.
+    --          them not deleted because of other transactions; p_matches, p_messages: deleted (or walked
+    --          through); p_max: most matches allowed.
     -- Returns: batch_size, 1 to p_max: scaled by target / elapsed, at most doubled or quartered; an eighth of what was
     --          picked if rows were busy; as before if the batch was quick because there was little to delete.
     --          batch_messages, 500 to 1,000,000: 1.5 times what fits into the time at the speed of this batch.

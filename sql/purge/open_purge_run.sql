@@ -29,7 +29,7 @@ begin
             message = format('%L is not a trigger of the purge', p_trigger),
             hint = 'Manually: CALL after_hours.purge(); pg_cron calls it with ''schedule'' and ''catch_up''.';
     end if;
-    -- locked first, so that the brake counts all rows, whoever rewrites a table
+    -- locked first, so that the brake counts all rows also beside a rewriting ALTER TABLE
     lock table only public.after_hours_matches, public.after_hours_messages, after_hours.holds in access share mode;
     perform after_hours._assert_tables();
 

@@ -39,7 +39,8 @@ begin
     -- Returns: outcome more (call again) | busy (a lock was not available: sleep, call again) | again (another pass over
     --          what was locked: sleep, call again) | succeeded, partial, paused, braked (the run is closed); counts of
     --          this batch; nap: how long to sleep after the COMMIT.
-    -- Locks:   run row → matches and messages ACCESS SHARE → holds SHARE → matches FOR UPDATE SKIP LOCKED → messages → head of the chain; 50 ms at most each.
+    -- Locks:   run row → matches and messages ACCESS SHARE → holds SHARE → matches FOR UPDATE SKIP LOCKED → messages → head of
+    --          the chain; 50 ms at most each.
     -- Access:  after_hours_dba, after_hours_jobs.
     matches := 0;
     messages := 0;
@@ -70,8 +71,7 @@ begin
     exception when lock_not_available then
         return;
     end;
-    perform after_hours._assert_tables();
-    perform after_hours.assert_row_visibility();
+    perform after_hours.assert_row_visibility(); -- and that they are plain tables
     if v_run.status is distinct from 'running' or v_run.backend_pid <> pg_backend_pid() then
         raise exception using
             errcode = 'AH012',

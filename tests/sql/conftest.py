@@ -42,7 +42,5 @@ def prepared(make_instance: Callable[..., Instance]) -> Instance:
         db.execute("select after_hours.uninstall_jobs()")
     made.dev("down")
     made.dev("cluster")
-    with made.connect() as db:
-        db.execute("select after_hours.uninstall_jobs()")
-        db.execute("select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'")
+    made.stop_jobs()
     return made

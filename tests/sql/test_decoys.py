@@ -128,7 +128,7 @@ def texts() -> str:
 def decoyed(make_instance: Callable[..., Instance]) -> Instance:
     """A database in which After Hours isn't installed yet, and a stranger's decoys are."""
     made = make_instance("cluster")
-    migrate(made, "downgrade", "base")
+    made.alembic("downgrade", "base")
     with made.connect() as db:
         db.execute(
             "create role after_hours_stranger login; grant create, usage on schema public to after_hours_stranger"
@@ -158,14 +158,6 @@ def decoyed(make_instance: Callable[..., Instance]) -> Instance:
     with made.connect() as db:
         db.execute("alter database after_hours set search_path = public, pg_catalog")
     return made
-
-
-def migrate(instance: Instance, *arguments: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments], cwd=REPO, capture_output=True, text=True,
-        env={**os.environ, "AFTER_HOURS_DSN": instance.dsn()},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
 
 
 def server_log(instance: Instance) -> str:
@@ -207,9 +199,8 @@ TRIED = "DECOY *(numeric, interval) ran as after_hours_stranger"
 @pytest.fixture(scope="module")
 def installed(decoyed: Instance) -> Instance:
     """After Hours installed among the decoys."""
-    migrate(decoyed, "upgrade", "head")
-    with decoyed.connect() as db:
-        db.execute("select after_hours.uninstall_jobs()")
+    decoyed.alembic("upgrade", "head")
+    decoyed.stop_jobs()
     return decoyed
 
 
@@ -287,5 +278,5 @@ def test_the_commands_find_none(installed: Instance, arguments: str) -> None:
 
 
 def test_removing_finds_none(installed: Instance) -> None:
-    migrate(installed, "downgrade", "base")
+    installed.alembic("downgrade", "base")
     assert ran(installed) == []

@@ -34,13 +34,7 @@ class Migrated:
         self.instance = instance
 
     def alembic(self, *arguments: str, check: bool = True, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            [sys.executable, "-m", "alembic", *arguments],
-            cwd=cwd, env={**os.environ, "AFTER_HOURS_DSN": self.instance.dsn()},
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert not check or result.returncode == 0, result.stdout[:2000] + result.stderr
-        return result
+        return self.instance.alembic(*arguments, check=check, cwd=cwd)
 
     def psql(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.instance.dev("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments, check=False)

@@ -27,10 +27,9 @@ END = """
 def site(make_instance: Callable[..., Instance]) -> Instance:
     """An instance without jobs."""
     made = make_instance("cluster")
+    made.stop_jobs()
     with made.connect() as db:
-        db.execute("select after_hours.uninstall_jobs()")
         db.execute("update after_hours.settings set announce_since = '2000-01-01Z'")
-        db.execute("select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'")
     return made
 
 

@@ -28,20 +28,11 @@ def site(make_instance: Callable[..., Instance]) -> Instance:
 @pytest.fixture
 def own(site: Instance) -> Iterator[Connection]:
     """A superuser's connection to an installation of this file's own, which tests may damage: the next apply mends it."""
-    migrate(site, "upgrade", "head")
+    site.alembic("upgrade", "head")
+    site.stop_jobs()
     with site.connect() as db:
-        db.execute("select after_hours.uninstall_jobs()")
-        db.execute("select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'call after_hours%'")
         reset(db)
         yield db
-
-
-def migrate(site: Instance, *arguments: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments], cwd=REPO, capture_output=True, text=True,
-        env={**os.environ, "AFTER_HOURS_DSN": site.dsn()},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def missing(db: Connection) -> list[Any]:
@@ -99,14 +90,14 @@ def test_nobody_else_creates_anything_in_our_schema(
 
 
 def test_what_default_privileges_give_is_taken_back(own: Connection, site: Instance) -> None:
-    migrate(site, "downgrade", "base")
+    site.alembic("downgrade", "base")
     own.execute(
         "do $$ begin create role report_ro; exception when duplicate_object then null; end $$;"
         " alter default privileges grant all on tables to report_ro; alter default privileges grant all on sequences to report_ro;"
         " alter default privileges grant execute on functions to report_ro"
     )
     try:
-        migrate(site, "upgrade", "head")
+        site.alembic("upgrade", "head")
         own.execute("drop table if exists public.after_hours_control; create table public.after_hours_control (i int)")
         assert value(own, "select has_table_privilege('report_ro', 'public.after_hours_control', 'delete')"), (
             "it can fail"
@@ -172,7 +163,7 @@ def test_another_owner_is_named_and_mended(own: Connection, site: Instance) -> N
     assert "table after_hours.events" in objects
     assert value(own, "select count(*) from after_hours.sql_drift where drift ~ '^owner'") > 100
     assert not value(own, "select ok from after_hours.health where check_name = 'sql_drift'")
-    migrate(site, "upgrade", "head")
+    site.alembic("upgrade", "head")
     assert missing(own) == []
     assert own.execute("select * from after_hours.sql_drift").fetchall() == []
 
@@ -191,7 +182,7 @@ def test_a_right_that_was_taken_is_named_and_given_again(own: Connection, site: 
         own.execute(row.next_command.encode())
     assert missing(own) == []
     own.execute("revoke update on public.after_hours_matches from after_hours_app")
-    migrate(site, "upgrade", "head")
+    site.alembic("upgrade", "head")
     assert missing(own) == []
 
 
@@ -209,7 +200,7 @@ def test_a_dump_without_owners_and_privileges_is_mended_by_an_upgrade(own: Conne
         [str(find_tool("psql")), "-X", "-q", site.dsn()], input=dump, check=True, capture_output=True, text=True
     )
     own.execute("update public.after_hours_alembic_version set version_num = version_num")
-    migrate(site, "upgrade", "head")
+    site.alembic("upgrade", "head")
     assert missing(own) == []
     assert own.execute("select * from after_hours.sql_drift").fetchall() == []
     assert value(own, "select count(*) from after_hours.holds") == 1
@@ -226,14 +217,14 @@ def test_the_table_of_revisions_may_be_lost(own: Connection, site: Instance, los
     try:
         assert "anon" in str(own.execute("select * from after_hours.list_exposures()").fetchall())
         own.execute("delete from after_hours.sql_objects")  # else there is nothing to apply
-        migrate(site, "upgrade", "head")
+        site.alembic("upgrade", "head")
         assert not value(own, "select has_table_privilege('anon', 'public.after_hours_alembic_version', 'truncate')")
         revision = value(own, "select version_num from public.after_hours_alembic_version")
         own.execute(f"{loss} public.after_hours_alembic_version".encode())
-        migrate(site, "upgrade", "head")
+        site.alembic("upgrade", "head")
         assert value(own, "select version_num from public.after_hours_alembic_version") == revision
         own.execute(f"{loss} public.after_hours_alembic_version".encode())
-        migrate(site, "downgrade", "base")
+        site.alembic("downgrade", "base")
         assert value(own, "select to_regnamespace('after_hours')") is None
         result = subprocess.run(
             [sys.executable, "-m", "relay", "migrate", "--to", "base", "--yes"], cwd=REPO, capture_output=True, text=True,
@@ -244,7 +235,7 @@ def test_the_table_of_revisions_may_be_lost(own: Connection, site: Instance, los
             "nothing to remove: there is no schema after_hours in this database\n",
         )
     finally:
-        migrate(site, "upgrade", "head")
+        site.alembic("upgrade", "head")
         own.execute("drop owned by anon; drop role anon")
 
 
@@ -259,7 +250,7 @@ def test_what_a_schema_tool_dropped_is_asked_for(own: Connection, site: Instance
     assert len(statements) == 3, result.stderr
     for statement in statements:
         own.execute(statement.encode())
-    migrate(site, "upgrade", "head")
+    site.alembic("upgrade", "head")
     assert missing(own) == []
     assert value(own, "select ok from after_hours.health where check_name = 'indexes'")
 
@@ -271,8 +262,8 @@ def test_a_check_that_its_owner_has_altered_is_not_run_with_our_rights(own: Conn
         " alter function after_hours.check_jobs() set search_path = public; reset session authorization"
     )
     row = own.execute("select ok, detail from after_hours.health where check_name = 'jobs'").fetchall()[0]
-    assert (row.ok, row.detail) == (False, "is not run: somebody has altered after_hours.check_jobs()")
+    assert (row.ok, row.detail) == (False, "is not run: after_hours.check_jobs() was altered by hand")
     assert "check_jobs" in str(own.execute("select * from after_hours.sql_drift").fetchall())
-    migrate(site, "upgrade", "head")
+    site.alembic("upgrade", "head")
     row = own.execute("select detail from after_hours.health where check_name = 'jobs'").fetchall()[0]
     assert "altered" not in row.detail
